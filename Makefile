@@ -1,0 +1,60 @@
+# All that is needed is Python >= 3.11 and make. `make` alone tells what there is.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+STAMP := $(VENV)/.installed
+UV_VERSION := 0.13.9
+# The newest Python that really runs and can make environments (a version manager's name for one may be there alone).
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$p -c '$(USABLE)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install check test demo format lock clean
+
+help: ## Show this
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
+
+install: $(STAMP) ## Make .venv with all that is needed, as the lock has it
+	@:
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null 2>&1 && "$(PYTHON)" -c '$(USABLE)' >/dev/null 2>&1 || { \
+		echo "headrace: needs Python >= 3.11 with its venv module; say which: make install PYTHON=..." >&2; exit 1; }
+	@# One whose Python has gone, or whose making broke off, is made anew.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
+	@sed -n '/^pip==/,/[^\\]$$/p' requirements.lock > $(VENV)/pip.lock
+	$(PIP_INSTALL) --require-hashes -r $(VENV)/pip.lock
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+check: $(STAMP) ## Lint, formatting, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP) ## All tests, a real Kafka's too; rules and operators covered in full
+	$(BIN)/python -m pytest --cov
+
+demo: $(STAMP) ## The whole application at work; SECONDS=30 ends by itself and checks the outcome
+	@exec $(BIN)/headrace demo $(if $(SECONDS),--seconds $(SECONDS))
+
+format: $(STAMP) ## Format, and mend what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Without annotations and index options: the lock names packages, versions and hashes, no host.
+lock: ## Write requirements.lock anew from pyproject.toml; UPGRADE=1 takes newer indirect ones
+	"$(PYTHON)" -m venv --clear build/lock
+	build/lock/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	build/lock/bin/uv pip compile pyproject.toml --extra dev --output-file requirements.lock \
+		--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
+		$(if $(UPGRADE),--upgrade)
+	@rm -rf build/lock
+
+clean: ## Remove what can be made again (the data folder stays)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

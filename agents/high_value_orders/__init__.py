@@ -1,0 +1,1 @@
+"""orders → high-value-orders: an event for each order above an amount."""

@@ -1,0 +1,136 @@
+"""`headrace`: finds the command that is asked for, and turns what goes wrong into one line."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+import click
+
+from streams.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+class Lazy(NamedTuple):
+    """A command that is imported when it is asked for, and its line in the list of commands."""
+
+    module: str
+    summary: str
+
+
+# Each module holds a click command under the command's name.
+COMMANDS = {
+    "broker": Lazy("commands.broker", "Run the embedded Kafka in the foreground."),
+    "demo": Lazy("commands.demo", "Show the whole application at work on this machine."),
+    "verify": Lazy("commands.verify", "Compare local state, changelogs and committed offsets."),
+    "worker": Lazy("commands.worker", "Run a worker."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose list of commands imports none of them: `headrace --help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
+        return sorted(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's interface
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name].module), cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{COMMANDS[cmd_name].module}.{cmd_name} is no click command")
+        if _VERBOSE.name not in (parameter.name for parameter in command.params):
+            command.params.append(_VERBOSE)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+
+def _set_up_logging(ctx: click.Context, _parameter: click.Parameter, value: object) -> None:
+    """Set up logging as soon as it is known to be wanted in this way; the last word counts."""
+    root = ctx.find_root()
+    root.meta["headrace.verbose"] = bool(value) or root.meta.get("headrace.verbose", False)
+    if ctx is root and not value:
+        return  # the command comes yet, and sets it up
+    from config.logging import configure_logging
+
+    configure_logging(verbose=root.meta["headrace.verbose"])
+
+
+# Before and after the command's name, as people try both.
+_VERBOSE = click.Option(
+    ["--verbose"],
+    is_flag=True,
+    expose_value=False,
+    callback=_set_up_logging,
+    help="Show debug lines, and the traceback of an error.",
+)
+
+
+@click.group(cls=LazyGroup, params=[_VERBOSE])
+@click.version_option(package_name="headrace", prog_name="headrace", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Stream processing of order and user events on Kafka, exactly once.
+
+    \b
+    Examples:
+      headrace demo --seconds 30
+      headrace broker --port 9092 --data kafka-data
+      headrace worker --help
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit with its status."""
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run `headrace` with these arguments; return its exit status. An error is a line on stderr.
+
+    0: done. 1: failed. 2: called wrongly. 130 and 143: ended by SIGINT and SIGTERM (a command
+    that runs until it is ended takes them itself, and returns 0).
+    """
+    verbose = "--verbose" in args
+    try:
+        outcome = cli.main(list(args), prog_name="headrace", standalone_mode=False)
+    except click.Abort:  # click's word for SIGINT
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except HeadraceError as error:
+        return _failed(str(error), error, verbose=verbose)
+    except Exception as error:  # noqa: BLE001 - the last place where it can be told
+        hint = "" if verbose else " (--verbose shows where)"
+        return _failed(f"{type(error).__name__}: {error}{hint}", error, verbose=verbose)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _failed(line: str, error: Exception, *, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exception(error)
+    click.echo(f"headrace: {' '.join(line.split())}", err=True)
+    return EXIT_FAILED
+
+
+def _raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Unwind, so that what is open is closed and what was started is ended."""
+    sys.exit(EXIT_TERMINATED)

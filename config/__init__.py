@@ -1,0 +1,1 @@
+"""What the outside decides: settings and logging."""

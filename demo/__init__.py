@@ -1,0 +1,1 @@
+"""Life-like orders, and an independent check of what became of them."""

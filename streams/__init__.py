@@ -1,0 +1,1 @@
+"""How events flow: Kafka, the engine, the flows. Knows no agent, topology.py aside."""

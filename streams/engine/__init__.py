@@ -1,0 +1,1 @@
+"""What moves batches, state and commits. Knows no domain."""

@@ -1,0 +1,232 @@
+"""Topics of the cluster in use: make what is missing, refuse what does not fit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from streams.errors import BrokerUnreachableError, TopicError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_POLL_S = 0.05
+_RETRY_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as it must be. The config counts when it is made; later it is the operator's."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Partition:
+    """What the cluster says of a partition; leader is a node id, below 0 if there is none."""
+
+    leader: int
+    in_sync: int
+    replicas: int
+
+
+async def ensure_topics(
+    client_options: Mapping[str, Any],
+    specs: Iterable[TopicSpec],
+    *,
+    replication_factor: int,
+    create: bool = True,
+    timeout_s: float = 30,
+) -> None:
+    """Make the topics that are missing; return when each partition's leader answers.
+
+    Returning proves that all have their number of partitions, and that a record can be sent to
+    any of them. client_options are what all aiokafka clients take. Another process that makes the
+    same topics at the same time does no harm. Raises TopicError for a topic that is missing (with
+    create=False), has another number of partitions, is refused by the broker or gets no leader
+    within timeout_s, and BrokerUnreachableError when no broker answers within it.
+    """
+    wanted = {spec.name: spec for spec in specs}
+    progress = _Progress(_servers(client_options))
+    try:
+        async with asyncio.timeout(timeout_s):
+            admin = await _connect(client_options, progress)
+            try:
+                await _ensure(admin, wanted, replication_factor, progress, create=create)
+            finally:
+                await admin.close()
+            if wanted:
+                progress.now = "its leaders do not answer"
+                await _leaders_answer(client_options, wanted.values())
+    except TimeoutError as error:
+        raise progress.failure(timeout_s) from error
+
+
+class _Progress:
+    """What is being waited for, to be told when time runs out."""
+
+    def __init__(self, servers: str) -> None:
+        self.servers = servers
+        self.now: str | None = None  # None until a broker has answered
+
+    def failure(self, timeout_s: float) -> BrokerUnreachableError | TopicError:
+        """Return the error to raise once timeout_s is over."""
+        if self.now is None:
+            return BrokerUnreachableError(
+                f"no Kafka broker at {self.servers} answered within {timeout_s:g} s: check "
+                "KAFKA_BROKERS and the KAFKA_ security settings, and that the broker runs"
+            )
+        return TopicError(f"the topics were not ready within {timeout_s:g} s: {self.now}")
+
+
+def _servers(client_options: Mapping[str, Any]) -> str:
+    servers = client_options.get("bootstrap_servers", "localhost")
+    return servers if isinstance(servers, str) else ",".join(servers)
+
+
+async def _connect(client_options: Mapping[str, Any], progress: _Progress) -> AIOKafkaAdminClient:
+    """Return a started admin client; tries for ever, the caller has the deadline."""
+    while True:
+        admin = AIOKafkaAdminClient(**client_options)
+        try:
+            await admin.start()
+        except KafkaError as error:
+            await admin.close()
+            logger.debug("no broker at %s yet: %s", progress.servers, error)
+            await asyncio.sleep(_RETRY_S)
+        except BaseException:
+            await admin.close()
+            raise
+        else:
+            return admin
+
+
+async def _ensure(
+    admin: AIOKafkaAdminClient,
+    wanted: Mapping[str, TopicSpec],
+    replication_factor: int,
+    progress: _Progress,
+    *,
+    create: bool,
+) -> None:
+    present = await _describe(admin, wanted)
+    progress.now = "the broker does not say which topics there are"
+    _check_partitions(wanted, present)
+    missing = [spec for name, spec in wanted.items() if name not in present]
+    if missing and not create:
+        names = ", ".join(sorted(spec.name for spec in missing))
+        message = (
+            f"missing topics: {names}; create them (`headrace topics`), or set "
+            "KAFKA_AUTO_CREATE_TOPICS=true"
+        )
+        raise TopicError(message)
+    if missing:
+        progress.now = "the broker does not create them"
+        await _create(admin, missing, replication_factor)
+    new = {spec.name for spec in missing}
+    while waiting := _without_leader(wanted, present, new):
+        progress.now = f"no leader for {', '.join(waiting)}"
+        await asyncio.sleep(_POLL_S)
+        present = await _describe(admin, wanted)
+        _check_partitions(wanted, present)
+
+
+async def _describe(
+    admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSpec]
+) -> dict[str, list[_Partition]]:
+    """Return the partitions of those topics that are there."""
+    # All topics are asked for: asking by name would make a missing one where the cluster has
+    # auto.create.topics.enable, with the wrong number of partitions.
+    try:
+        topics = await admin.describe_topics()
+    except KafkaError as error:
+        logger.debug("metadata: %s", error)
+        await asyncio.sleep(_RETRY_S)
+        topics = await admin.describe_topics()
+    return {
+        topic["topic"]: [
+            _Partition(part["leader"], len(part["isr"]), len(part["replicas"]))
+            for part in topic["partitions"]
+        ]
+        for topic in topics
+        if topic["topic"] in wanted and topic["partitions"]
+    }
+
+
+def _check_partitions(
+    wanted: Mapping[str, TopicSpec], present: Mapping[str, Sequence[_Partition]]
+) -> None:
+    for name, parts in present.items():
+        needs = wanted[name].partitions
+        if len(parts) != needs:
+            message = (
+                f"topic {name} has {len(parts)} partitions and needs {needs}: set "
+                f"HEADRACE_PARTITIONS={len(parts)}, or delete the topic to have it made anew"
+            )
+            raise TopicError(message)
+
+
+async def _create(
+    admin: AIOKafkaAdminClient, missing: Sequence[TopicSpec], replication_factor: int
+) -> None:
+    topics = [
+        NewTopic(s.name, s.partitions, replication_factor, topic_configs=dict(s.config))
+        for s in missing
+    ]
+    while topics:
+        answer = await admin.create_topics(topics)
+        again: set[str] = set()
+        for name, code, *text in answer.topic_errors:
+            error = for_code(code)
+            if code == 0 or error is TopicAlreadyExistsError:
+                continue
+            if not error.retriable:
+                reason = (text and text[0]) or error.description or error.__name__
+                message = f"the broker refuses to create topic {name}: {reason}"
+                raise TopicError(message)
+            again.add(name)
+        topics = [topic for topic in topics if topic.name in again]
+        if topics:
+            await asyncio.sleep(_RETRY_S)
+
+
+def _without_leader(
+    wanted: Mapping[str, TopicSpec], present: Mapping[str, Sequence[_Partition]], new: set[str]
+) -> list[str]:
+    """Return the topics that cannot be written to yet, as `name` or `name-partition`."""
+    found = []
+    for name in wanted:
+        if name not in present:
+            found.append(name)
+            continue
+        for number, part in enumerate(present[name]):
+            # Two in sync satisfy the usual min.insync.replicas of a new topic. An older topic may
+            # live on fewer: a broker that is down must not keep a worker from starting.
+            enough = min(2, part.replicas) if name in new else 1
+            if part.leader < 0 or part.in_sync < enough:
+                found.append(f"{name}-{number}")
+    return found
+
+
+async def _leaders_answer(client_options: Mapping[str, Any], specs: Iterable[TopicSpec]) -> None:
+    """Return when the leader of every partition has answered a request of its own.
+
+    The metadata names a leader a moment before that broker has opened the partition.
+    """
+    partitions = [TopicPartition(s.name, number) for s in specs for number in range(s.partitions)]
+    consumer = AIOKafkaConsumer(**client_options)
+    try:
+        await consumer.start()
+        await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()

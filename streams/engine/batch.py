@@ -1,0 +1,148 @@
+"""A batch on its way through the agents, and what each agent sees of it."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from streams.engine.definitions import Event, Flow, Table, Topic
+from streams.engine.errors import DefinitionError
+from streams.engine.records import Reason, Record
+from streams.errors import HeadraceError
+
+E = TypeVar("E")
+
+
+class Failure(NamedTuple):
+    """A rule raised, or one of its outputs cannot be sent."""
+
+    flow: Flow
+    error: Exception
+    reason: Reason = Reason.RULE_FAILED
+
+
+class TooLargeError(Exception):
+    """An output is above what the broker takes."""
+
+
+class Workplace(Protocol):
+    """What a batch needs of its task."""
+
+    def part_for(self, flow: Flow, table: Table[Any]) -> Mapping[str, Any]:
+        """Return the task's part of a table as `flow` may use it. Raises DefinitionError."""
+
+    def encode(self, flow: Flow, events: Iterable[Event]) -> list[Record]:
+        """Return derived events as records. Raises TooLargeError."""
+
+
+class Batch:
+    """Decoded events of one topic-partition. All agents of the topic get this same object.
+
+    An agent is done with a batch when it asks for the next one; when all are done, `finished` is set
+    and nothing of the batch is in flight (the barrier).
+    """
+
+    __slots__ = (
+        "_by_type", "_running", "_workplace", "events", "failures", "fatal", "finished", "offsets",
+        "outputs", "partition", "topic",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        topic: Topic,
+        partition: int,
+        events: Sequence[Any],
+        flows: Sequence[Flow],
+        workplace: Workplace,
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.events = events
+        self.finished = asyncio.get_running_loop().create_future()
+        self.failures: dict[str, Failure] = {}
+        self.fatal: BaseException | None = None
+        self.outputs: dict[str, list[Record]] = {}
+        self._running = {flow.name for flow in flows}
+        self._by_type: dict[type[Any], list[Any]] | None = None
+        self._workplace = workplace
+
+    def of(self, event_type: type[E]) -> Sequence[E]:
+        """Return the events of exactly this type, in their order."""
+        if self._by_type is None:
+            self._by_type = {}
+            for event in self.events:
+                self._by_type.setdefault(type(event), []).append(event)
+        return self._by_type.get(event_type, ())
+
+    def run(
+        self, flow: Flow, rule: Callable[..., Iterable[Event] | None], *args: Any, **params: Any
+    ) -> None:
+        """Run a flow's rule: its changes and outputs stay in the batch until the batch is accepted."""
+        try:
+            bound = [
+                self._workplace.part_for(flow, arg) if isinstance(arg, Table) else arg
+                for arg in args
+            ]
+            derived = rule(*bound, **params)
+            if derived is not None:
+                self.outputs.setdefault(flow.name, []).extend(self._workplace.encode(flow, derived))
+        except TooLargeError as error:
+            self.failures.setdefault(flow.name, Failure(flow, error, Reason.TOO_LARGE))
+        except HeadraceError as error:  # the engine's own: no record is to blame
+            self.fatal = self.fatal or error
+        except Exception as error:  # noqa: BLE001 - whatever a rule raises, a record may be the cause
+            self.failures.setdefault(flow.name, Failure(flow, error))
+
+    def done(self, flow: Flow) -> None:
+        """Say that a flow's agent has finished this batch."""
+        self._running.discard(flow.name)
+        if not self._running and not self.finished.done():
+            self.finished.set_result(None)
+
+
+class AgentBatch:
+    """A batch as one agent sees it (streams/engine/api.py tells agents' authors about it)."""
+
+    __slots__ = ("_batch", "_flow")
+
+    def __init__(self, batch: Batch, flow: Flow) -> None:
+        self._batch = batch
+        self._flow = flow
+
+    def __len__(self) -> int:
+        return len(self._batch.events)
+
+    @property
+    def partition(self) -> int:
+        """Return the partition that the events came from."""
+        return self._batch.partition
+
+    def of(self, event_type: type[E]) -> Sequence[E]:
+        """Return the batch's events of exactly this type, in their order."""
+        return self._batch.of(event_type)
+
+    def run(
+        self,
+        rule: Callable[..., Iterable[Event] | None],
+        events: Sequence[Any],
+        *tables: Table[Any],
+        **params: Any,
+    ) -> None:
+        """Call `rule(events, *parts, **params)`: tables become this task's parts; it yields derived events.
+
+        If it raises, all that the batch changed is undone, and the batch comes again in smaller
+        pieces until the one record that makes it raise is found and dead-lettered.
+        """
+        self._batch.run(self._flow, rule, events, *tables, **params)
+
+
+async def agent_batches(stream: AsyncIterable[Batch], flow: Flow) -> AsyncIterator[AgentBatch]:
+    """Yield a Faust stream's batches to an agent; asking for the next one ends the one before.
+
+    Faust's acknowledgements prove nothing: it acks the event of an agent that raised, too.
+    """
+    async for batch in stream:
+        if not isinstance(batch, Batch):
+            msg = f"agent {flow.name} got {type(batch).__name__}: only this engine's topics carry batches"
+            raise DefinitionError(msg)
+        yield AgentBatch(batch, flow)
+        batch.done(flow)

@@ -1,0 +1,133 @@
+"""What the engine needs of Kafka. Two kinds exist: aiokafka's (kafka.py) and the driver's (streams/memory.py).
+
+Both pass the same suite, tests/broker/test_cluster_contract.py. Every method may raise
+KafkaUnavailableError; a producer's may also raise FencedError and CommitFailedError.
+"""
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from streams.engine.records import Record, Run, TopicPartition
+
+
+class Committed(NamedTuple):
+    """A committed position: the next offset to read, and what the committer noted beside it."""
+
+    offset: int
+    metadata: str = ""
+
+
+class Bounds(NamedTuple):
+    """Where a partition begins, and the offset behind its last readable record (read_committed)."""
+
+    begin: int
+    end: int
+
+
+class Producer(Protocol):
+    """Sends for one task. With a transactional id everything between begin and commit is one transaction."""
+
+    async def start(self) -> None:
+        """Fence all earlier producers of the same transactional id; on return their transactions are over."""
+
+    async def begin(self) -> None:
+        """Begin a transaction."""
+
+    async def send(self, partition: int, records: Mapping[str, Sequence[Record]]) -> dict[str, int]:
+        """Send records by topic. On return all are acknowledged; tells the offset behind the last, by topic."""
+
+    async def send_offsets(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Make the group's offsets part of the transaction; without transactions: commit them now."""
+
+    async def commit(self) -> None:
+        """End the transaction. If it raises, whether the commit happened is not known."""
+
+    def abandon(self) -> None:
+        """Stop using this producer, now, without waiting for anything and without ending its transaction."""
+
+    async def close(self) -> None:
+        """Close an idle producer."""
+
+
+class Listener(Protocol):
+    """Hears of the group's assignments. Neither call may take long: no heartbeat leaves meanwhile."""
+
+    async def on_revoked(self) -> None:
+        """Everything assigned is about to be taken away; it may come back."""
+
+    async def on_assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """These, and no others, are assigned now."""
+
+
+class Member(NamedTuple):
+    """What a group member tells the leader: its name, and how far each task on its disk is restored."""
+
+    tasks: Mapping[str, int]
+    web: str = ""
+
+
+class Grouping(Protocol):
+    """Assigns partitions to members; see assignor.py."""
+
+    def describe(self) -> Member:
+        """Return what this member tells the leader."""
+
+    def assign(self, members: Mapping[str, Member]) -> dict[str, list[TopicPartition]]:
+        """Return each member's partitions, by member id."""
+
+
+class Source(Protocol):
+    """A member of the consumer group, reading read_committed. Assigned partitions begin paused."""
+
+    async def start(self) -> None:
+        """Join the group; assignments arrive at the listener from now on."""
+
+    async def stop(self) -> None:
+        """Leave the group."""
+
+    async def fetch(
+        self, partitions: Collection[TopicPartition], timeout_s: float
+    ) -> dict[TopicPartition, Run]:
+        """Return what came for these partitions, a run each; nothing after `timeout_s` without any."""
+
+    def seek(self, partition: TopicPartition, offset: int, end: int) -> None:
+        """Read on from `offset`; `end` is known to be readable already (see `backlog`)."""
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Fetch no more from these."""
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Fetch from these again."""
+
+    def backlog(self, partition: TopicPartition) -> int:
+        """Return how many offsets lie between the position and the furthest end told by a seek or fetch."""
+
+    def rejoin(self) -> None:
+        """Leave the present generation and join anew."""
+
+
+class Cluster(Protocol):
+    """A Kafka cluster, as one application's group sees it."""
+
+    async def start(self) -> None:
+        """Connect. Raises HeadraceError, in one line, where there is nobody."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+    def producer(self, transactional_id: str | None) -> Producer:
+        """Return a new producer, not started."""
+
+    def source(self, topics: Collection[str], listener: Listener, grouping: Grouping) -> Source:
+        """Return the group's member of this process, not started."""
+
+    async def committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, Committed]:
+        """Return the group's committed offsets, of those partitions that have one."""
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """Return begin and end of each partition."""
+
+    def read(self, partition: TopicPartition, bounds: Bounds) -> AsyncIterator[Run]:
+        """Yield the committed records from `bounds.begin` on until everything below `bounds.end` was read."""

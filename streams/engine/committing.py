@@ -1,0 +1,89 @@
+"""How a task commits: one Kafka transaction, then one write to disk, in numbered steps."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from streams.engine.cluster import Committed
+from streams.engine.epoch import Epoch
+from streams.engine.errors import CommitFailedError
+from streams.engine.failpoints import Step, reach
+from streams.engine.records import Record
+from streams.engine.taking import note
+from streams.engine.task import Task
+
+
+def start_commit(task: Task) -> asyncio.Task[None]:
+    """Seal the task's epoch and begin to commit it; the next epoch grows meanwhile.
+
+    There must be no other commit of the task in flight.
+    """
+    epoch, task.epoch = task.epoch, Epoch()
+    changes = {name: part.seal() for name, part in task.parts.items()}
+    offsets = note(task.stream_times)
+    task.commit = asyncio.create_task(
+        _commit(task, epoch, changes, offsets), name=f"commit {task.id}"
+    )
+    return task.commit
+
+
+async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], noted: str) -> None:
+    """Commit an epoch: together or not at all (law 2).
+
+    1. Begin the transaction.
+    2. Send derived events, dead letters and the last value of each changed key; await every
+       acknowledgement: aiokafka's commit succeeds over a batch that was refused.
+    3. Then the source offsets: in flight together with sends they draw 100 ms of back-off each.
+    4. End the transaction.
+    5. Write the same values and their changelog offsets to disk, in one write batch (law 3).
+
+    Raises CommitFailedError or FencedError when the outcome is not a commit, or not known; the task
+    must then be taken anew, which finds out. StoreError after step 4 is final for this worker.
+    """
+    producer = task.producer
+    store = task.store
+    assert producer is not None and store is not None  # noqa: S101, PT018 - a running task has both
+    rows = {
+        table.name: [
+            (key.encode(), None if row is None else table.encode(row))
+            for key, row in changes[table.name].items()
+        ]
+        for table in task.subtopology.tables
+    }
+    changelogs = {
+        table.changelog(task.config.application_id): table.name for table in task.subtopology.tables
+    }
+    records = {
+        **epoch.outputs,
+        **{topic: [Record(k, v) for k, v in rows[name]] for topic, name in changelogs.items()},
+    }
+    offsets = {tp: Committed(offset, noted) for tp, offset in epoch.positions.items()}
+    exactly_once = task.config.exactly_once
+    try:
+        async with asyncio.timeout(task.config.commit_timeout_s):
+            reach(Step.COMMIT_BEFORE_BEGIN)
+            if exactly_once:
+                await producer.begin()
+            reach(Step.COMMIT_BEFORE_SENDS)
+            ends = await producer.send(task.partition, {t: r for t, r in records.items() if r})
+            reach(Step.COMMIT_BEFORE_OFFSETS)
+            await producer.send_offsets(offsets)
+            reach(Step.COMMIT_BEFORE_END)
+            if exactly_once:
+                await producer.commit()
+    except TimeoutError as error:
+        msg = f"{task.id}: no end of the commit within {task.config.commit_timeout_s:g} s"
+        raise CommitFailedError(msg) from error
+    reach(Step.COMMIT_BEFORE_DISK)
+    task.position = msgspec.structs.replace(
+        task.position,
+        changelogs=task.position.changelogs
+        | {name: ends[topic] for topic, name in changelogs.items() if topic in ends},
+        sources=task.position.sources | {tp.topic: o for tp, o in epoch.positions.items()},
+        written_at_ms=task.clock.wall_ms(),
+    )
+    store.write(rows, task.position)
+    reach(Step.COMMIT_AFTER_DISK)
+    for part in task.parts.values():
+        part.committed()

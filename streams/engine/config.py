@@ -1,0 +1,39 @@
+"""The engine's settings: plain values, so that the engine knows no environment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+# A record batch's header (61 bytes) and the largest record header and lengths within it.
+RECORD_OVERHEAD_BYTES: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What one worker's engine is told. Times in ms or s as named."""
+
+    application_id: str
+    data_dir: Path
+    exactly_once: bool = True
+    commit_interval_ms: int = 100
+    max_ahead_ms: int = 3_600_000
+    rebalance_timeout_ms: int = 60_000
+    max_record_bytes: int = 1_048_588
+    web_address: str = ""
+
+    lock_timeout_s: float = 10.0
+    """How long a task's folder may stay locked by its former owner before the start fails."""
+    commit_timeout_s: float = 30.0
+    """When a commit counts as failed. Below Kafka's transaction time-out of 60 s, so that ours ends first."""
+    take_timeout_s: float = 60.0
+    """When Kafka's silence counts as a failed try to take a task; restoring is not bounded by it."""
+    max_batch_records: int = 5_000
+    max_epoch_records: int = 200_000
+    max_stretched_interval_ms: int = 1_000
+    fences_tolerated: int = 5
+    state_lifetime_ms: int = 86_400_000
+    """Local state older than this may hold rows whose tombstones are gone (delete.retention.ms)."""
+
+    def revoke_timeout_s(self) -> float:
+        """Return how long the last commit before a hand-over may take."""
+        return self.rebalance_timeout_ms / 5_000

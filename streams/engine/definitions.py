@@ -1,0 +1,80 @@
+"""How an application declares its topics, tables and flows; the engine works from these alone."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+V = TypeVar("V")
+
+
+class Event(Protocol):
+    """What the engine needs of every event, read or derived."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def timestamp(self) -> int:
+        """Event time, ms since 1970 UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic, the events it may hold (tagged msgspec Structs), and the key that each must have."""
+
+    name: str
+    events: tuple[type[Any], ...]
+    key: Callable[[Any], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[V]):
+    """A keyed table: text key, immutable row; kept in RocksDB and in a compacted changelog topic.
+
+    `encode` and `decode` turn a row into the changelog's JSON value and back without loss.
+    """
+
+    name: str
+    encode: Callable[[V], bytes]
+    decode: Callable[[bytes], V]
+
+    def changelog(self, application_id: str) -> str:
+        """Return the name of the topic that holds this table's changes."""
+        return f"{application_id}-{self.name}-changelog"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One agent and what it touches: topics read, the table kept (written), tables joined, a topic out.
+
+    `register` hangs the agent on the application; `name` is the agent's name in errors and metrics.
+    """
+
+    register: Callable[[Any], None]
+    name: str
+    reads: tuple[Topic, ...]
+    keeps: Table[Any] | None = None
+    joins: tuple[Table[Any], ...] = ()
+    emits: Topic | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The flows of one group: what one application id processes in one transaction a task."""
+
+    flows: tuple[Flow, ...]
+    dead_letters: str
+    tables: tuple[Table[Any], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tables", _unique(f.keeps for f in self.flows))
+
+    @property
+    def inputs(self) -> tuple[Topic, ...]:
+        """Return every topic read; joined tables' inputs first, since those take their turn first on ties."""
+        joined = {table.name for flow in self.flows for table in flow.joins}
+        of_tables = [t for f in self.flows if f.keeps and f.keeps.name in joined for t in f.reads]
+        return _unique([*of_tables, *(t for flow in self.flows for t in flow.reads)])
+
+
+def _unique(items: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(item for item in items if item is not None))

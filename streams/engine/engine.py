@@ -1,0 +1,431 @@
+"""The engine of one worker: takes the tasks it is assigned, feeds them, commits them, hands them over.
+
+One loop processes (`_run`); commits and the taking of tasks run beside it as asyncio tasks of the
+same thread. The group's callbacks only record what is assigned: no heartbeat leaves while they run,
+and a 14 s callback once made two owners (decision 0003).
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, Final
+
+from streams.engine.assignor import TaskGrouping, stored_tasks
+from streams.engine.batch import Batch
+from streams.engine.clock import Clock, SystemClock
+from streams.engine.cluster import Cluster, Source
+from streams.engine.committing import start_commit
+from streams.engine.config import EngineConfig
+from streams.engine.definitions import Topology
+from streams.engine.errors import (
+    CauselessFailureError,
+    CommitFailedError,
+    FencedError,
+    KafkaUnavailableError,
+    OwnershipError,
+)
+from streams.engine.failpoints import InjectedFailureError, Step, reach
+from streams.engine.layout import Subtopology, subtopologies
+from streams.engine.pace import Pace
+from streams.engine.records import TopicPartition
+from streams.engine.store import StoreMemory
+from streams.engine.taking import take
+from streams.engine.task import State, Task, first_failure
+from streams.engine.turns import Slice
+
+log = logging.getLogger(__name__)
+
+Deliver = Callable[[TopicPartition, Batch], Awaitable[None]]
+"""Hands a batch to every agent of its topic; the batch tells when they are done."""
+
+# What taking the task anew can mend. All else stops the worker.
+RETRIED: Final = (
+    FencedError,
+    CommitFailedError,
+    KafkaUnavailableError,
+    TimeoutError,
+    InjectedFailureError,
+)
+_LONGEST_WAIT_S: Final = 0.1
+_RETAKE_WAITS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Engine:
+    """Exactly-once processing of a topology's tasks, as one member of its consumer group."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        cluster: Cluster,
+        config: EngineConfig,
+        deliver: Deliver,
+        *,
+        partitions: int,
+        clock: Clock | None = None,
+        memory: StoreMemory | None = None,
+    ) -> None:
+        """`partitions` is the number that every input has; `deliver` hands a batch to its agents."""
+        self.topology = topology
+        self.config = config
+        self.cluster = cluster
+        self.clock = clock or SystemClock()
+        self.partitions = partitions
+        self.tasks: dict[str, Task] = {}
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Gets the error that stopped the engine; never a result."""
+        self._deliver = deliver
+        self._memory = memory or StoreMemory()
+        self._subtopologies = subtopologies(topology)
+        self._source: Source | None = None
+        self._owners: dict[TopicPartition, Task] = {}
+        self._assigned = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._beside: set[asyncio.Task[Any]] = set()
+        self._taking: dict[str, asyncio.Task[None]] = {}
+        self._pace = Pace(config, self.clock)
+        self._loop: asyncio.Task[None] | None = None
+        self._fences = 0
+        self._is_member = False
+        self._stored: dict[str, int] = {}
+        """How far each task is restored that lies on this disk and is not owned here."""
+
+    @property
+    def is_member(self) -> bool:
+        """Tell whether the group has assigned tasks to this worker, or told it that there are none."""
+        return self._is_member
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join the group and begin to work. Raises HeadraceError where Kafka is not there."""
+        grouping = TaskGrouping(
+            self._subtopologies,
+            self.partitions,
+            lambda: self._stored | {t.id: t.stored() for t in self.tasks.values()},
+            self.config.web_address,
+        )
+        self._stored = stored_tasks(self.config.data_dir / self.config.application_id)
+        topics = sorted({t.name for s in self._subtopologies for t in s.inputs})
+        self._source = self.cluster.source(topics, self, grouping)
+        await self._source.start()
+        self._loop = self._spawn(self._run(), "engine")
+
+    async def stop(self) -> None:
+        """Finish the batch, commit, let go of everything and leave the group."""
+        loop, self._loop = self._loop, None
+        if loop is not None and self._source is not None:
+            if not self.failed.done():
+                await self._hand_over(close=True)
+            loop.cancel()
+            await self._source.stop()
+        await self._end_everything()
+
+    async def crash(self) -> None:
+        """End at once, as a killed process does: commit nothing, tell nobody (tests)."""
+        await self._end_everything()
+
+    async def _end_everything(self) -> None:
+        beside = [task for task in self._beside if task is not asyncio.current_task()]
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        for owned in self.tasks.values():
+            owned.close()
+        self.tasks.clear()
+        self._owners.clear()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the worker because of `error`: nothing more is processed or committed."""
+        if not self.failed.done():
+            self.failed.set_exception(error)
+        for task in self.tasks.values():
+            task.state = State.SUSPENDED
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run something beside the loop; an error that nobody expected stops the worker."""
+        task = asyncio.create_task(work, name=name)
+        self._beside.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._beside.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    # -- assignment (called by the group; see cluster.Listener) -------------------------------------
+
+    async def on_revoked(self) -> None:
+        """Commit what is done. Stores stay open: mostly the same tasks come back."""
+        try:
+            await self._hand_over(close=False)
+        except Exception as error:  # noqa: BLE001 - aiokafka would only log it
+            self.fail(error)
+
+    async def on_assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """Let go of tasks that went elsewhere, and begin to take those that are here."""
+        try:
+            self._adopt(partitions)
+        except Exception as error:  # noqa: BLE001 - aiokafka would only log it
+            self.fail(error)
+
+    def _adopt(self, partitions: Collection[TopicPartition]) -> None:
+        wanted = {task_id: found for tp in partitions for task_id, found in [self._task_of(tp)]}
+        for task_id in self.tasks.keys() - wanted.keys():
+            gone = self.tasks.pop(task_id)
+            self._stored[task_id] = gone.stored()
+            gone.close()
+            reach(Step.REVOKE_AFTER_CLOSE)
+        self._owners.clear()
+        self._is_member = True
+        for task_id, (subtopology, partition) in wanted.items():
+            if task_id not in self.tasks:
+                self.tasks[task_id] = Task(
+                    subtopology,
+                    partition,
+                    config=self.config,
+                    cluster=self.cluster,
+                    clock=self.clock,
+                    dead_letters_topic=self.topology.dead_letters,
+                )
+            task = self.tasks[task_id]
+            self._owners |= dict.fromkeys(task.inputs, task)
+            self._take(task)
+
+    def _task_of(self, tp: TopicPartition) -> tuple[str, tuple[Subtopology, int]]:
+        subtopology = next(s for s in self._subtopologies if tp.topic in {t.name for t in s.inputs})
+        return subtopology.task_id(tp.partition), (subtopology, tp.partition)
+
+    async def _hand_over(self, *, close: bool) -> None:
+        """Finish the batch in work, commit every task within the time that a hand-over has."""
+        taking, self._taking = list(self._taking.values()), {}
+        for work in taking:
+            work.cancel()
+        await asyncio.gather(*taking, return_exceptions=True)
+        async with self._turn:
+            running = [t for t in self.tasks.values() if t.state is State.RUNNING]
+            for task in running:
+                task.state = State.SUSPENDED
+        reach(Step.REVOKE_BEFORE_COMMIT)
+        await asyncio.gather(*(self._last_commit(task) for task in running))
+        reach(Step.REVOKE_AFTER_COMMIT)
+        if close:
+            for task in self.tasks.values():
+                if task.producer is not None:
+                    await task.producer.close()
+                    task.producer = None
+                task.close()
+
+    async def _last_commit(self, task: Task) -> None:
+        """Commit all that the task has done; if that cannot be in time, forget it: it is done again."""
+        try:
+            async with asyncio.timeout(self.config.revoke_timeout_s()):
+                if task.commit is not None:
+                    await task.commit
+                if task.epoch.positions:
+                    await start_commit(task)
+        except RETRIED as error:
+            log.warning(
+                "%s: not committed before the hand-over (%s); it is done again", task.id, error
+            )
+            await _cancel(task.commit)
+            task.forget()
+        finally:
+            task.commit = None
+
+    # -- taking -----------------------------------------------------------------------------------
+
+    def _take(self, task: Task) -> None:
+        task.state = State.TAKING
+        self._taking[task.id] = self._spawn(self._keep_taking(task), f"take {task.id}")
+
+    async def _keep_taking(self, task: Task) -> None:
+        """Take the task, however often Kafka has to be asked."""
+        source = self._source
+        assert source is not None  # noqa: S101 - assignments come from it
+        tries = 0
+        while True:
+            try:
+                positions = await take(task, self._memory, self.partitions)
+                break
+            except RETRIED as error:
+                task.forget()
+                if isinstance(error, FencedError):
+                    self._fenced(task, error)
+                wait_s = _RETAKE_WAITS_S[min(tries, len(_RETAKE_WAITS_S) - 1)]
+                tries += 1
+                log.warning("%s: not taken (%s); trying again", task.id, _text(error))
+                await asyncio.sleep(wait_s)
+        for tp, (offset, end) in positions.items():
+            source.seek(tp, offset, end)
+        source.resume(positions)
+        task.state = State.RUNNING
+        task.commit_due_s = self._pace.first_due_s(task.partition, len(self.tasks))
+        self._taking.pop(task.id, None)
+        self._assigned.set()
+
+    def _retake(self, task: Task, error: BaseException) -> None:
+        """Begin again from the committed offsets: after an abort, a time-out, an unknown outcome."""
+        source = self._source
+        assert source is not None  # noqa: S101 - a task runs only with one
+        log.warning("%s: %s; it begins again at its committed offsets", task.id, _text(error))
+        task.forget()
+        source.pause(task.inputs)
+        if isinstance(error, FencedError):
+            self._fenced(task, error)
+            source.rejoin()  # whether the task is still ours, the group knows
+        else:
+            self._take(task)
+
+    def _fenced(self, task: Task, error: FencedError) -> None:
+        self._fences += 1
+        if self._fences > self.config.fences_tolerated:
+            msg = (
+                f"{task.id} was taken away {self._fences} times by another producer with the id "
+                f"{task.transactional_id}: does another application use HEADRACE_APP_ID "
+                f"{self.config.application_id}?"
+            )
+            raise OwnershipError(msg) from error
+
+    # -- work -------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Fetch, process, commit; until cancelled."""
+        source = self._source
+        assert source is not None  # noqa: S101 - start() has just made it
+        while not self.failed.done():
+            ready = [tp for tp, t in self._owners.items() if self._may_work(t)]
+            if not ready:
+                self._assigned.clear()
+                await _wait(self._assigned, _LONGEST_WAIT_S / 5)
+                self._start_due_commits()
+                continue
+            fetched = await source.fetch(ready, self._pace.fetch_timeout_s(self.tasks.values()))
+            for tp, run in fetched.items():
+                owner = self._owners.get(tp)
+                if owner is not None and owner.state is State.RUNNING:
+                    owner.offer(tp, run)
+            for task in list(self.tasks.values()):
+                await self._work(task, source)
+            self._start_due_commits()
+
+    def _may_work(self, task: Task) -> bool:
+        """Tell whether a task may process more: a full epoch waits for the commit before it."""
+        return task.state is State.RUNNING and (
+            task.epoch.records < self.config.max_epoch_records or task.commit is None
+        )
+
+    async def _work(self, task: Task, source: Source) -> None:
+        """Process all that the task has queued and may take now."""
+        while True:
+            async with self._turn:
+                if not self._may_work(task):
+                    return
+                taken = task.next_slice(lambda tp: source.backlog(tp) > 0)
+                if taken is None:
+                    return
+                tp, piece = taken
+                reach(Step.PROCESS_BEFORE_BATCH)
+                await self._process(task, tp, piece)
+                reach(Step.PROCESS_AFTER_BATCH)
+                self._pace.processed(piece.end - piece.begin)
+            self._start_due_commits()
+
+    async def _process(self, task: Task, tp: TopicPartition, piece: Slice) -> int:
+        """Process a slice; return how many of its records were dropped because a rule raised.
+
+        A slice that raises is undone for all agents and halved, until the record that does it stands
+        alone. Raises CauselessFailureError if the halves succeed where the whole did not.
+        """
+        if not piece.events:
+            task.accept(tp, piece, None)
+            return 0
+        batch = task.batch(tp, piece)
+        await self._deliver(tp, batch)
+        await self._finished(batch)
+        reach(Step.PROCESS_AFTER_AGENTS)
+        if batch.fatal is not None:
+            raise batch.fatal
+        if not batch.failures:
+            task.accept(tp, piece, batch)
+            return 0
+        failure = first_failure(task.subtopology.flows, batch.failures)
+        if len(piece.events) == 1:
+            log.warning(
+                "dead letter: %s-%d offset %d: %s failed: %r",
+                *tp, piece.run.offsets[piece.indexes[0]], failure.flow.name, failure.error,
+            )  # fmt: skip
+            task.drop(tp, piece, failure)
+            return 1
+        task.undo()
+        first, second = piece.split(len(piece.events) // 2)
+        dropped = await self._process(task, tp, first) + await self._process(task, tp, second)
+        if not dropped:
+            msg = (
+                f"{failure.flow.name} failed on {len(piece.events)} records together and on none of them "
+                f"alone: {failure.error!r}; nothing was committed past offset {piece.run.offsets[piece.begin]}"
+            )
+            raise CauselessFailureError(msg) from failure.error
+        return dropped
+
+    async def _finished(self, batch: Batch) -> None:
+        """Wait at the barrier until every agent is done, or the engine has failed."""
+        if not batch.finished.done():
+            await asyncio.wait({batch.finished, self.failed}, return_when=asyncio.FIRST_COMPLETED)
+        if self.failed.done():
+            await self.failed
+
+    def _start_due_commits(self) -> None:
+        now_s = self.clock.monotonic_s()
+        for task in self.tasks.values():
+            full = task.epoch.records >= self.config.max_epoch_records
+            if (
+                task.state is State.RUNNING
+                and task.commit is None
+                and task.epoch.positions
+                and (full or now_s >= task.commit_due_s)
+            ):
+                task.commit_due_s = now_s + self._pace.interval_s(self._backlog(), len(self.tasks))
+                commit = start_commit(task)
+                self._beside.add(commit)
+                commit.add_done_callback(lambda done, task=task: self._committed(task, done))
+
+    def _committed(self, task: Task, commit: asyncio.Task[None]) -> None:
+        """Hear how a commit ended."""
+        self._beside.discard(commit)
+        if task.commit is not commit or task.state is not State.RUNNING:
+            return  # a hand-over waits for it, and hears itself
+        task.commit = None
+        self._assigned.set()
+        if commit.cancelled():
+            return
+        error = commit.exception()
+        if isinstance(error, RETRIED):
+            try:
+                self._retake(task, error)
+            except OwnershipError as final:
+                self.fail(final)
+        elif error is not None:
+            self.fail(error)
+
+    def _backlog(self) -> int:
+        source = self._source
+        return 0 if source is None else sum(source.backlog(tp) for tp in self._owners)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__

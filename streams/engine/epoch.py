@@ -1,0 +1,33 @@
+"""What a task did since its last commit, and would commit next."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from streams.engine.records import Record, TopicPartition
+
+
+@dataclass(slots=True)
+class Epoch:
+    """Records to send, by topic, and positions reached; table changes lie in the table parts."""
+
+    outputs: defaultdict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
+    records: int = 0
+    """Input records that the epoch covers."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """How a flow's records ended: `processed + dead + late + skipped` is what was read (law 5)."""
+
+    processed: int = 0
+    dead: int = 0
+    late: int = 0
+    skipped: int = 0
+
+    def add(self, other: "Counts") -> None:
+        """Add another count to this one."""
+        self.processed += other.processed
+        self.dead += other.dead
+        self.late += other.late
+        self.skipped += other.skipped

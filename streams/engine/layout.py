@@ -1,0 +1,99 @@
+"""What follows from a topology: subtopologies, tasks, their names, and the topics that must exist."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from streams.engine.definitions import Flow, Table, Topic, Topology
+from streams.engine.errors import DefinitionError
+from streams.engine.records import TopicPartition
+
+CHANGELOG_CONFIG: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
+# A dead letter is its source record plus headers: a largest record must still fit.
+DEAD_LETTER_CONFIG: Final = {"max.message.bytes": str(2 * 1_048_588), "retention.ms": "-1"}
+# Kafka deletes by the record's timestamp, and backfills bring old ones.
+EVENT_CONFIG: Final = {"retention.ms": "-1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Subtopology:
+    """Flows that share inputs or tables: what moves between workers together.
+
+    Its name is its alphabetically first input, so that adding flows elsewhere does not rename it.
+    """
+
+    name: str
+    flows: tuple[Flow, ...]
+    inputs: tuple[Topic, ...]
+    tables: tuple[Table[Any], ...]
+
+    def task_id(self, partition: int) -> str:
+        """Return the id of this subtopology's task for a partition: `orders-3`."""
+        return f"{self.name}-{partition}"
+
+    def partitions(self, partition: int) -> list[TopicPartition]:
+        """Return the input partitions that the task for `partition` reads, tables' inputs first."""
+        return [TopicPartition(topic.name, partition) for topic in self.inputs]
+
+    def readers(self, topic: str) -> tuple[Flow, ...]:
+        """Return the flows that read a topic, in topology order."""
+        return tuple(flow for flow in self.flows if topic in {t.name for t in flow.reads})
+
+
+def subtopologies(topology: Topology) -> tuple[Subtopology, ...]:
+    """Return the topology cut where nothing is shared. Raises DefinitionError if it cannot be."""
+    check(topology)
+    groups: list[tuple[set[str], list[Flow]]] = []
+    for flow in topology.flows:
+        names, flows = _touches(flow), [flow]
+        for group in [g for g in groups if g[0] & names]:
+            groups.remove(group)
+            names, flows = names | group[0], group[1] + flows
+        groups.append((names, flows))
+    return tuple(_subtopology(topology, flows) for _, flows in groups)
+
+
+def check(topology: Topology) -> None:
+    """Raise DefinitionError for a topology that cannot be."""
+    names = [flow.name for flow in topology.flows]
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"two flows are called {name}"
+            raise DefinitionError(msg)
+    keepers: dict[str, str] = {}
+    for flow in topology.flows:
+        if not flow.reads:
+            msg = f"flow {flow.name} reads no topic"
+            raise DefinitionError(msg)
+        if flow.keeps and (other := keepers.setdefault(flow.keeps.name, flow.name)) != flow.name:
+            msg = f"table {flow.keeps.name} is written by two flows, {other} and {flow.name}"
+            raise DefinitionError(msg)
+    for flow in topology.flows:
+        for table in flow.joins:
+            if table.name not in keepers:
+                msg = f"flow {flow.name} joins table {table.name}, which no flow keeps"
+                raise DefinitionError(msg)
+
+
+def own_topics(topology: Topology, application_id: str) -> dict[str, Mapping[str, str]]:
+    """Return the topics that the application writes, with their configurations."""
+    topics: dict[str, Mapping[str, str]] = {}
+    for flow in topology.flows:
+        if flow.emits:
+            topics[flow.emits.name] = EVENT_CONFIG
+    topics[topology.dead_letters] = DEAD_LETTER_CONFIG
+    for table in topology.tables:
+        topics[table.changelog(application_id)] = CHANGELOG_CONFIG
+    return topics
+
+
+def _touches(flow: Flow) -> set[str]:
+    tables = (*flow.joins, *((flow.keeps,) if flow.keeps else ()))
+    return {f"topic {t.name}" for t in flow.reads} | {f"table {t.name}" for t in tables}
+
+
+def _subtopology(topology: Topology, flows: Iterable[Flow]) -> Subtopology:
+    ordered = tuple(flow for flow in topology.flows if flow in tuple(flows))
+    inputs = tuple(t for t in topology.inputs if any(t in flow.reads for flow in ordered))
+    tables = tuple(t for t in topology.tables if any(flow.keeps is t for flow in ordered))
+    return Subtopology(min(t.name for t in inputs), ordered, inputs, tables)

@@ -1,0 +1,62 @@
+"""What travels between Kafka and the tasks: runs of records in, records out, and why one was refused."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from aiokafka.structs import TopicPartition
+
+__all__ = ["Decoded", "Reason", "Record", "Reject", "Run", "TopicPartition"]
+
+
+class Run(NamedTuple):
+    """Records of one topic-partition in offset order, as columns of equal length.
+
+    `next_offset` is where the next run begins: at least one behind the last record, further where
+    compaction, control records or aborted transactions left a gap. A run may hold no record at all.
+    """
+
+    next_offset: int
+    offsets: Sequence[int]
+    timestamps_ms: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+
+
+class Record(NamedTuple):
+    """A record to be sent; its partition is that of the task that sends it."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Reason(StrEnum):
+    """Why a record is a dead letter; where several apply, the first in this order."""
+
+    UNDECODABLE = "undecodable"
+    INVALID_FIELD = "invalid-field"
+    KEY_MISMATCH = "key-mismatch"
+    TIMESTAMP_AHEAD = "timestamp-ahead"
+    RULE_FAILED = "rule-failed"
+    TOO_LARGE = "too-large"
+
+
+class Reject(NamedTuple):
+    """A record that is no valid event: its place in the run, the reason, and one line for people."""
+
+    at: int
+    reason: Reason
+    message: str
+
+
+class Decoded(NamedTuple):
+    """A decoded run: `events[i]` came from the record at `indexes[i]` of the run, in offset order.
+
+    `len(events) + skipped + len(rejects)` is the number of records of the run (law 5).
+    """
+
+    indexes: Sequence[int]
+    events: Sequence[Any]
+    skipped: int
+    rejects: Sequence[Reject]

@@ -1,0 +1,170 @@
+"""A task's committed state on disk: one RocksDB a task, a write batch a commit.
+
+On disk a row's key is `len(table) table key`, its value the changelog's JSON; one more key holds the
+position that the rows belong to. The position is written in the same write batch as the rows, so
+the disk is always at one committed point, however the process ended (law 3).
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+)
+
+from streams.engine.errors import StoreCorruptError, StoreError, StoreLockedError
+
+# No table name is empty, so no row's key begins with a zero byte.
+_POSITION_KEY: Final = b"\x00position"
+_FORMAT: Final = 1
+
+
+class Position(msgspec.Struct, frozen=True):
+    """The committed point that a store's rows belong to.
+
+    `changelogs` (by table) and `sources` (by topic) are next offsets; `written_at_ms` is wall time.
+    """
+
+    partitions: int
+    changelogs: dict[str, int] = {}
+    sources: dict[str, int] = {}
+    written_at_ms: int = 0
+    format: int = _FORMAT
+
+
+class StoreMemory:
+    """Block cache and write buffers, bounded for all stores of a worker together.
+
+    rocksdict's default is 2 GiB of block cache a database.
+    """
+
+    def __init__(
+        self, *, block_cache_bytes: int = 64 << 20, write_buffer_bytes: int = 64 << 20
+    ) -> None:
+        self.cache = Cache(block_cache_bytes)
+        self.write_buffers = WriteBufferManager(write_buffer_bytes, allow_stall=False)
+
+    def options(self) -> Options:
+        """Return the options of one store."""
+        table = BlockBasedOptions()
+        table.set_block_cache(self.cache)
+        table.set_bloom_filter(10, block_based=False)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(table)
+        options.set_write_buffer_manager(self.write_buffers)
+        options.set_write_buffer_size(16 << 20)
+        options.set_keep_log_file_num(2)
+        options.set_max_open_files(256)
+        return options
+
+
+class Store:
+    """The rows of a task's tables. Only committed rows come here."""
+
+    def __init__(
+        self, path: Path, memory: StoreMemory | None = None, *, read_only: bool = False
+    ) -> None:
+        """Open or make the store. Raises StoreLockedError, StoreCorruptError or StoreError."""
+        self.path = path
+        access = AccessType.read_only() if read_only else AccessType.read_write()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = Rdict(str(path), (memory or StoreMemory()).options(), access_type=access)
+        except Exception as error:
+            raise _store_error(path, error) from error
+        self._prefixes: dict[str, bytes] = {}
+
+    def close(self) -> None:
+        """Close it; the folder's lock is free afterwards."""
+        self._db.close()
+
+    def position(self) -> Position | None:
+        """Return the point that the rows belong to; None for a new store. Raises StoreCorruptError."""
+        value = self._get(_POSITION_KEY)
+        try:
+            return None if value is None else msgspec.json.decode(value, type=Position)
+        except msgspec.MsgspecError as error:
+            msg = f"{self.path}: the stored position cannot be read: {error}"
+            raise StoreCorruptError(msg) from error
+
+    def get(self, table: str, key: str) -> bytes | None:
+        """Return a row's value, or None."""
+        return self._get(self._prefix(table) + key.encode())
+
+    def scan(self, table: str) -> Iterator[tuple[str, bytes]]:
+        """Yield key and value of every row, in the order of the keys' UTF-8. Raises StoreCorruptError."""
+        prefix = self._prefix(table)
+        rows = self._db.iter()
+        try:
+            rows.seek(prefix)
+            while rows.valid() and (key := rows.key()).startswith(prefix):
+                yield key[len(prefix) :].decode(), rows.value()
+                rows.next()
+            rows.status()  # a corrupt block ends the walk without a word; only this tells
+        except UnicodeDecodeError:
+            raise
+        except Exception as error:
+            raise _store_error(self.path, error) from error
+        finally:
+            del rows  # a live iterator keeps the folder's lock even after close()
+
+    def write(
+        self, changes: Mapping[str, Iterable[tuple[bytes, bytes | None]]], position: Position
+    ) -> None:
+        """Write rows by table (None deletes) and their position, all or nothing. Raises StoreError."""
+        batch = WriteBatch(raw_mode=True)
+        for table, rows in changes.items():
+            prefix = self._prefix(table)
+            for key, value in rows:
+                if value is None:
+                    batch.delete(prefix + key)
+                else:
+                    batch.put(prefix + key, value)
+        batch.put(_POSITION_KEY, msgspec.json.encode(position))
+        try:
+            self._db.write(batch)
+        except Exception as error:
+            raise _store_error(self.path, error) from error
+
+    def _prefix(self, table: str) -> bytes:
+        prefix = self._prefixes.get(table)
+        if prefix is None:
+            name = table.encode()
+            prefix = self._prefixes[table] = bytes([len(name)]) + name
+        return prefix
+
+    def _get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise _store_error(self.path, error) from error
+        return value
+
+
+def discard(path: Path) -> None:
+    """Delete a store's folder, to be rebuilt from the changelog."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _store_error(path: Path, error: Exception) -> StoreError:
+    """Return our error for one of RocksDB's, which come as plain exceptions with a text."""
+    text = str(error)
+    if "lock" in text.lower() and ("LOCK" in text or "hold" in text):
+        return StoreLockedError(
+            f"{path} is held by another process; stop it or give this worker its own HEADRACE_DATA_DIR"
+        )
+    if "No space left" in text:
+        return StoreError(f"{path}: the disk is full; make room and start again, nothing is lost")
+    if text.startswith("Corruption") or "checksum" in text or "orrupt" in text:
+        return StoreCorruptError(f"{path} is damaged: {text}")
+    return StoreError(f"{path}: {text}")

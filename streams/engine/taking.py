@@ -1,0 +1,217 @@
+"""Law 4: how a task is taken. Fence, then read the committed offsets, then restore, then seek.
+
+The order is what makes it safe: once the former owner is fenced it can commit nothing more, so the
+offsets read after that are final, and so is the changelog that belongs to them.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+
+from streams.engine.cluster import Bounds, Committed
+from streams.engine.errors import StateMismatchError, StoreCorruptError, StoreLockedError
+from streams.engine.failpoints import Step, reach
+from streams.engine.records import TopicPartition
+from streams.engine.store import Position, Store, StoreMemory, discard
+from streams.engine.table import TablePart
+from streams.engine.task import Task
+
+log = logging.getLogger(__name__)
+
+_LOCK_RETRY_S = 0.05
+
+
+async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPartition, Bounds]:
+    """Make this worker the task's only owner and its state current; return what is to be read.
+
+    Raises StateMismatchError, StoreError (both final), or what a Cluster raises (try again).
+    """
+    # 1. Fence: every earlier owner's producer is refused from here on, its transaction is over.
+    reach(Step.TAKE_BEFORE_FENCE)
+    if task.producer is not None:
+        task.producer.abandon()
+    task.producer = task.cluster.producer(
+        task.transactional_id if task.config.exactly_once else None
+    )
+    async with asyncio.timeout(task.config.take_timeout_s):
+        await task.producer.start()
+    reach(Step.TAKE_AFTER_FENCE)
+
+    # 2. The committed offsets: nobody can move them now but this owner.
+    async with asyncio.timeout(task.config.take_timeout_s):
+        committed = await task.cluster.committed(task.inputs)
+        tables = task.subtopology.tables
+        bounds = await task.cluster.bounds([*task.inputs, *map(task.changelog, tables)])
+    positions = _positions(task, committed, bounds)
+
+    # 3. The state that belongs to them.
+    reach(Step.TAKE_BEFORE_OPEN)
+    await _open(task, memory, partitions)
+    sources = {tp.topic: offset.offset for tp, offset in committed.items()}
+    await _restore(task, memory, partitions, bounds, sources)
+    task.stream_times = _stream_times(committed)
+
+    # 4. Read on from there: the caller seeks.
+    reach(Step.TAKE_BEFORE_SEEK)
+    return positions
+
+
+def note(stream_times: dict[str, int]) -> str:
+    """Return the text that is committed beside the offsets: the stream times (law 6)."""
+    return msgspec.json.encode(stream_times).decode() if stream_times else ""
+
+
+def _stream_times(committed: dict[TopicPartition, Committed]) -> dict[str, int]:
+    times: dict[str, int] = {}
+    for offset in committed.values():
+        if offset.metadata:
+            noted = msgspec.json.decode(offset.metadata, type=dict[str, int])
+            times |= {flow: max(time, times.get(flow, 0)) for flow, time in noted.items()}
+    return times
+
+
+def _positions(
+    task: Task, committed: dict[TopicPartition, Committed], bounds: dict[TopicPartition, Bounds]
+) -> dict[TopicPartition, Bounds]:
+    """Return from where each input is read on, and its present end. Raises StateMismatchError where that would lose records."""
+    positions = {}
+    for source in task.inputs:
+        begin, end = bounds[source]
+        offset = committed.get(source, Committed(begin)).offset
+        if not begin <= offset <= end:
+            group = task.config.application_id
+            msg = (
+                f"group {group} stands at offset {offset} of {source.topic}-{source.partition}, which "
+                f"holds {begin} to {end}: records are gone, or the topic was made anew; nothing was "
+                f"changed. Reset the group's offsets by hand, or start afresh with another HEADRACE_APP_ID"
+            )
+            raise StateMismatchError(msg)
+        positions[source] = Bounds(offset, end)
+    return positions
+
+
+async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
+    """Open the task's store, waiting a moment for a former owner on this machine to let it go."""
+    deadline = task.clock.monotonic_s() + task.config.lock_timeout_s
+    while task.store is None:
+        try:
+            _use(task, _usable(task, Store(task.path, memory), memory))
+        except StoreLockedError:
+            if task.clock.monotonic_s() > deadline:
+                raise
+            await asyncio.sleep(_LOCK_RETRY_S)
+        except StoreCorruptError as error:
+            log.warning("%s; it is rebuilt from the changelog", error)
+            discard(task.path)
+    position = task.store.position()
+    if position is not None and position.partitions != partitions:
+        msg = (
+            f"{task.path} was built from topics with {position.partitions} partitions, they have "
+            f"{partitions} now: keys lie elsewhere. Start afresh with another HEADRACE_APP_ID"
+        )
+        raise StateMismatchError(msg)
+
+
+def _usable(task: Task, store: Store, memory: StoreMemory) -> Store:
+    """Return the store, emptied if it is so old that it may hold rows whose deletion is forgotten."""
+    position = store.position()
+    if position is None:
+        return store
+    age_ms = task.clock.wall_ms() - position.written_at_ms
+    if age_ms <= task.config.state_lifetime_ms:
+        return store
+    log.warning("%s was last written %d h ago; it is rebuilt", task.path, age_ms // 3_600_000)
+    return _emptied(task, store, memory)
+
+
+def _emptied(task: Task, store: Store, memory: StoreMemory) -> Store:
+    store.close()
+    discard(task.path)
+    return Store(task.path, memory)
+
+
+def _use(task: Task, store: Store) -> None:
+    task.store = store
+    task.parts = {t.name: TablePart(t, store) for t in task.subtopology.tables}
+
+
+async def _restore(
+    task: Task,
+    memory: StoreMemory,
+    partitions: int,
+    bounds: dict[TopicPartition, Bounds],
+    sources: dict[str, int],
+) -> None:
+    """Bring the store to the committed point: read the changelogs from where it stands to their end."""
+    assert task.store is not None  # noqa: S101 - _open has just set it
+    changelogs = {table.name: task.changelog(table) for table in task.subtopology.tables}
+    position = task.store.position() or Position(partitions=partitions)
+    if any(
+        not bounds[tp].begin <= position.changelogs.get(name, bounds[tp].begin) <= bounds[tp].end
+        for name, tp in changelogs.items()
+    ):
+        log.warning("%s does not belong to the changelog any more; it is rebuilt", task.path)
+        _use(task, _emptied(task, task.store, memory))
+        position = Position(partitions=partitions)
+    if task.config.exactly_once and position.sources == sources and position.changelogs:
+        # State and offsets move together (law 2): equal offsets are equal state, nothing to read.
+        task.position = position
+        return
+    for part in task.parts.values():
+        part.reset()
+    reach(Step.RESTORE_BEFORE_READ)
+    for name, tp in changelogs.items():
+        position = await _restore_table(task, name, tp, bounds[tp], position)
+    reach(Step.RESTORE_AFTER_READ)
+    _check_offsets(task, changelogs, sources)
+    task.position = msgspec.structs.replace(
+        position,
+        sources=sources,
+        changelogs={name: bounds[tp].end for name, tp in changelogs.items()},
+        written_at_ms=task.clock.wall_ms(),
+    )
+    task.store.write({}, task.position)
+
+
+async def _restore_table(
+    task: Task, name: str, changelog: TopicPartition, bounds: Bounds, position: Position
+) -> Position:
+    store: Any = task.store
+    begin = max(bounds.begin, position.changelogs.get(name, bounds.begin))
+    started_s, records = task.clock.monotonic_s(), 0
+    async for run in task.cluster.read(changelog, Bounds(begin, bounds.end)):
+        position = msgspec.structs.replace(
+            position,
+            sources={},
+            changelogs=position.changelogs | {name: run.next_offset},
+            written_at_ms=task.clock.wall_ms(),
+        )
+        rows = (
+            (key, value) for key, value in zip(run.keys, run.values, strict=True) if key is not None
+        )
+        store.write({name: rows}, position)
+        records += len(run.offsets)
+        reach(Step.RESTORE_AFTER_RUN)
+    if records:
+        took_s = task.clock.monotonic_s() - started_s
+        log.info("restored %s of %s: %d records in %.1f s", name, task.id, records, took_s)
+    return position
+
+
+def _check_offsets(
+    task: Task, changelogs: dict[str, TopicPartition], sources: dict[str, int]
+) -> None:
+    """Raise StateMismatchError for rows without committed offsets: counting anew would double them."""
+    store: Any = task.store
+    if sources or not task.config.exactly_once:
+        return
+    for name, tp in changelogs.items():
+        if next(iter(store.scan(name)), None) is not None:
+            msg = (
+                f"changelog {tp.topic}-{tp.partition} has rows, but group {task.config.application_id} has "
+                f"no committed offsets for {task.id} (expired or deleted): reading from the start would "
+                f"count twice. Restore the offsets, or start afresh with another HEADRACE_APP_ID"
+            )
+            raise StateMismatchError(msg)

@@ -1,0 +1,217 @@
+"""A task: what moves between workers as one. It owns its part of every table, its positions, its
+transactional producer and its stream times. How it is taken stands in taking.py, how it commits in
+committing.py; here is what it is, and what a batch does to it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from streams.engine import dead_letters
+from streams.engine.batch import Batch, Failure, TooLargeError
+from streams.engine.clock import Clock
+from streams.engine.cluster import Cluster, Producer
+from streams.engine.codec import Codec
+from streams.engine.config import RECORD_OVERHEAD_BYTES, EngineConfig
+from streams.engine.definitions import Event, Flow, Table
+from streams.engine.epoch import Counts, Epoch
+from streams.engine.errors import DefinitionError
+from streams.engine.layout import Subtopology
+from streams.engine.records import Reason, Record, Run, TopicPartition
+from streams.engine.store import Position, Store
+from streams.engine.table import ReadOnlyPart, TablePart
+from streams.engine.turns import Slice, Turns, whole
+
+# Amounts beyond 2**53 cents are Decimals; the contract wants them as JSON numbers.
+_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class State(Enum):
+    """Where a task is in its life."""
+
+    TAKING = auto()
+    RUNNING = auto()
+    SUSPENDED = auto()
+    """Revoked, or failed: nothing is processed until it has been taken again."""
+
+
+class Task:
+    """One subtopology's share of one partition number."""
+
+    def __init__(
+        self,
+        subtopology: Subtopology,
+        partition: int,
+        *,
+        config: EngineConfig,
+        cluster: Cluster,
+        clock: Clock,
+        dead_letters_topic: str,
+    ) -> None:
+        self.id = subtopology.task_id(partition)
+        self.subtopology = subtopology
+        self.partition = partition
+        self.config = config
+        self.cluster = cluster
+        self.clock = clock
+        self.dead_letters_topic = dead_letters_topic
+
+        self.inputs = subtopology.partitions(partition)
+        self.state = State.TAKING
+        self.producer: Producer | None = None
+        self.store: Store | None = None
+        self.position = Position(partitions=0)
+        self.parts: dict[str, TablePart[Any]] = {}
+        self.epoch = Epoch()
+        self.commit: asyncio.Task[None] | None = None
+        """The commit in flight: at most one, of the epoch before `epoch`."""
+        self.commit_due_s = 0.0
+        self.stream_times: dict[str, int] = {}
+        """By flow: the highest event time of the events that reached it, ms (law 6)."""
+        self.counts = {flow.name: Counts() for flow in subtopology.flows}
+        self._topics = {topic.name: topic for topic in subtopology.inputs}
+        self._codecs = {t.name: Codec(t, config.max_ahead_ms) for t in subtopology.inputs}
+        self._turns = Turns(self.inputs)
+
+    @property
+    def path(self) -> Path:
+        """Return the folder of the task's store."""
+        return self.config.data_dir / self.config.application_id / self.id
+
+    @property
+    def transactional_id(self) -> str:
+        """Return the id that fences this task's owners (law 4)."""
+        return f"{self.config.application_id}-{self.id}"
+
+    def changelog(self, table: Table[Any]) -> TopicPartition:
+        """Return the partition that holds this task's changes of a table."""
+        return TopicPartition(table.changelog(self.config.application_id), self.partition)
+
+    def stored(self) -> int:
+        """Return how far the task's disk is: the sum of its changelog offsets."""
+        return sum(self.position.changelogs.values())
+
+    # -- input ----------------------------------------------------------------------------------
+
+    def offer(self, source: TopicPartition, run: Run) -> None:
+        """Decode a fetched run and queue it."""
+        decoded = self._codecs[source.topic].decode(run)
+        self._turns.offer(source, whole(run, decoded))
+
+    def next_slice(self, may_come: Any) -> tuple[TopicPartition, Slice] | None:
+        """Return what is to be processed next, if anything is (law 9)."""
+        return self._turns.take(may_come, self.config.max_batch_records)
+
+    def batch(self, source: TopicPartition, piece: Slice) -> Batch:
+        """Return a slice's events as a batch for the agents that read its topic."""
+        flows = self.subtopology.readers(source.topic)
+        return Batch(self._topics[source.topic], self.partition, piece.events, flows, self)
+
+    # -- what a batch needs ---------------------------------------------------------------------
+
+    def part_for(self, flow: Flow, table: Table[Any]) -> Mapping[str, Any]:
+        """Return this task's part of a table as `flow` may use it. Raises DefinitionError."""
+        if flow.keeps is table:
+            return self.parts[table.name]
+        if table in flow.joins:
+            return ReadOnlyPart(self.parts[table.name])
+        msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
+        raise DefinitionError(msg)
+
+    def encode(self, flow: Flow, events: Iterable[Event]) -> list[Record]:
+        """Return derived events as records for the flow's topic. Raises TooLargeError."""
+        topic = flow.emits
+        if topic is None:
+            derived = list(events)
+            if derived:
+                msg = (
+                    f"flow {flow.name} derives events, but topology.py gives it no topic to emit to"
+                )
+                raise DefinitionError(msg)
+            return []
+        longest = self.config.max_record_bytes - RECORD_OVERHEAD_BYTES
+        records = []
+        for event in events:
+            key, value = topic.key(event).encode(), _encode(event)
+            if len(key) + len(value) > longest:
+                size = len(key) + len(value)
+                msg = f"{event.event_id[:100]} for {topic.name} has {size} bytes, the limit is {longest}"
+                raise TooLargeError(msg)
+            records.append(Record(key, value))
+        return records
+
+    # -- how a batch ends -----------------------------------------------------------------------
+
+    def accept(self, source: TopicPartition, piece: Slice, batch: Batch | None) -> None:
+        """Make a processed slice part of the open epoch: changes, outputs, dead letters, position."""
+        flows = self.subtopology.readers(source.topic)
+        for part in self.parts.values():
+            part.accept_batch()
+        if batch is not None:
+            for flow in flows:
+                if flow.emits and (records := batch.outputs.get(flow.name)):
+                    self.epoch.outputs[flow.emits.name] += records
+            latest = max(event.timestamp for event in piece.events)
+            for flow in flows:
+                self.stream_times[flow.name] = max(self.stream_times.get(flow.name, 0), latest)
+        rejects = piece.rejects
+        if rejects:
+            now_ms = self.clock.wall_ms()
+            self.epoch.outputs[self.dead_letters_topic] += [
+                dead_letters.rejected(source, piece.run, reject, now_ms) for reject in rejects
+            ]
+        self._advance(source, piece, Counts(processed=len(piece.events), dead=len(rejects)))
+
+    def drop(self, source: TopicPartition, piece: Slice, failure: Failure) -> None:
+        """Dead-letter the one event of a slice; nothing that it did stays."""
+        self.undo()
+        index = piece.indexes[0]
+        now_ms = self.clock.wall_ms()
+        letters = self.epoch.outputs[self.dead_letters_topic]
+        letters += [dead_letters.rejected(source, piece.run, r, now_ms) for r in piece.rejects]
+        letters.append(dead_letters.failed(source, piece.run, index, failure, now_ms))
+        self._advance(source, piece, Counts(dead=1 + len(piece.rejects)))
+
+    def undo(self) -> None:
+        """Take back what the running batch changed in the tables."""
+        for part in self.parts.values():
+            part.undo_batch()
+
+    def _advance(self, source: TopicPartition, piece: Slice, ended: Counts) -> None:
+        read = piece.end - piece.begin
+        ended.skipped = read - ended.processed - ended.dead
+        for flow in self.subtopology.readers(source.topic):
+            self.counts[flow.name].add(ended)
+        self.epoch.positions[source] = piece.next_offset
+        self.epoch.records += read
+
+    def forget(self) -> None:
+        """Drop everything that is not committed: the task must be taken again before it goes on."""
+        self.state = State.SUSPENDED
+        self._turns.clear()
+        self.epoch = Epoch()
+        for part in self.parts.values():
+            part.reset()
+        if self.producer is not None:
+            self.producer.abandon()
+            self.producer = None
+
+    def close(self) -> None:
+        """Let go of the task: its store is free for another owner."""
+        self.forget()
+        self.parts = {}
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+
+
+def first_failure(flows: Iterable[Flow], failures: Mapping[str, Failure]) -> Failure:
+    """Return the failure of the first flow in topology order."""
+    return next(failures[flow.name] for flow in flows if flow.name in failures)
+
+
+__all__ = ["Reason", "State", "Task", "first_failure"]

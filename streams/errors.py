@@ -1,0 +1,17 @@
+"""Errors for people: what happened, to what, and what to do."""
+
+
+class HeadraceError(Exception):
+    """An expected failure. `str()` of it is one clear line, without a traceback."""
+
+
+class BrokerError(HeadraceError):
+    """The embedded Kafka cannot be installed, started or reached in the time given."""
+
+
+class BrokerUnreachableError(HeadraceError):
+    """No broker of the cluster in use answered in the time given."""
+
+
+class TopicError(HeadraceError):
+    """A topic is missing, has the wrong shape, or cannot be made."""

@@ -1,0 +1,308 @@
+"""Every event type: an envelope, the same for all, around the data of its kind (docs/contract.md).
+
+They are nested as on the wire (`order.data.user_id`), immutable, and can hold no cycle, so the
+collector need not see them (`gc=False`). An optional field that is null on the wire is None here.
+"""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypeAlias
+
+import msgspec
+
+from streams.event_time import EventTime
+
+DEFAULT_CURRENCY = "USD"
+
+if TYPE_CHECKING:
+    Amount: TypeAlias = float
+    Count: TypeAlias = int
+else:
+    Amount = Annotated[float, msgspec.Meta(ge=0, le=1e13)]
+    Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class AnyObject(msgspec.Struct, frozen=True, gc=False):
+    """A JSON object whose fields nobody here reads: checked to be one, and skipped."""
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="event_type"):
+    """What every event that is read has; `timestamp` is its event time, ms since 1970 UTC."""
+
+    event_id: str
+    aggregate_id: str
+    timestamp: EventTime
+    version: Count | None = 1
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    aggregate_type: str | None = None
+    sequence: Count | None = None
+    source: str | None = None
+    metadata: AnyObject | None = None
+
+    @property
+    def correlation(self) -> str:
+        """The id that all events of one story share: the event's own where none was given."""
+        return self.event_id if self.correlation_id is None else self.correlation_id
+
+
+# --- orders -------------------------------------------------------------------------------------
+
+
+class OrderData(msgspec.Struct, frozen=True, gc=False):
+    """The order that something happened to."""
+
+    order_id: str
+    user_id: str
+
+
+class OrderCreatedData(msgspec.Struct, frozen=True, gc=False):
+    """A new order; `amount` in the currency's main unit, at most two decimals."""
+
+    order_id: str
+    user_id: str
+    amount: Amount
+    currency: str | None = DEFAULT_CURRENCY
+    items: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def amount_cents(self) -> int:
+        """The amount in whole cents: exact, as 10**15 cents are far below 2**53."""
+        return round(self.amount * 100)
+
+
+class OrderPaidData(OrderData, frozen=True, gc=False):
+    """A paid order."""
+
+    payment_id: str | None = None
+
+
+class OrderShippedData(OrderData, frozen=True, gc=False):
+    """A shipped order."""
+
+    tracking_no: str | None = None
+
+
+class OrderCancelledData(OrderData, frozen=True, gc=False):
+    """A cancelled order."""
+
+    reason: str | None = None
+
+
+class OrderCreated(Envelope, frozen=True, gc=False, kw_only=True, tag="order.created"):
+    """A user placed an order."""
+
+    data: OrderCreatedData
+
+    def check(self) -> str | None:
+        """Return what is wrong with the amount, None if it has at most two decimals.
+
+        The amount is a double: digits that it cannot hold (beyond 15) are not seen.
+        """
+        amount = self.data.amount
+        # True of the doubles nearest to whole cents, and, up to 10**13, of no other.
+        # Plus and minus 1.5 * 2**52 rounds to a whole number; round() costs 0.06 µs more a record.
+        if (amount * 100 + 6755399441055744.0 - 6755399441055744.0) / 100 == amount:
+            return None
+        return f"data.amount: {amount!r} has more than two decimals"
+
+
+class OrderUpdated(Envelope, frozen=True, gc=False, kw_only=True, tag="order.updated"):
+    """The order was changed."""
+
+    data: OrderData
+
+
+class OrderConfirmed(Envelope, frozen=True, gc=False, kw_only=True, tag="order.confirmed"):
+    """The shop took the order on."""
+
+    data: OrderData
+
+
+class OrderPaid(Envelope, frozen=True, gc=False, kw_only=True, tag="order.paid"):
+    """The user paid."""
+
+    data: OrderPaidData
+
+
+class OrderShipped(Envelope, frozen=True, gc=False, kw_only=True, tag="order.shipped"):
+    """The goods left."""
+
+    data: OrderShippedData
+
+
+class OrderCompleted(Envelope, frozen=True, gc=False, kw_only=True, tag="order.completed"):
+    """The goods arrived."""
+
+    data: OrderData
+
+
+class OrderCancelled(Envelope, frozen=True, gc=False, kw_only=True, tag="order.cancelled"):
+    """The order was called off."""
+
+    data: OrderCancelledData
+
+
+# --- users --------------------------------------------------------------------------------------
+
+
+class UserData(msgspec.Struct, frozen=True, gc=False):
+    """The user that something happened to."""
+
+    user_id: str
+
+
+class UserProfile(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a user; None where nothing is said."""
+
+    username: str | None = None
+    email: str | None = None
+    country: str | None = None
+
+
+class UserRegisteredData(UserData, frozen=True, gc=False):
+    """A new user and their profile."""
+
+    username: str | None = None
+    email: str | None = None
+    country: str | None = None
+
+
+class UserUpdatedData(UserData, frozen=True, gc=False):
+    """A user and the part of the profile that changed."""
+
+    changes: UserProfile
+
+
+class UserLoggedInData(UserData, frozen=True, gc=False):
+    """A log-in, from where and with what."""
+
+    ip: str | None = None
+    device: str | None = None
+
+
+class UserStatusChangedData(UserData, frozen=True, gc=False):
+    """A user's new status."""
+
+    status: str
+
+
+class UserRegistered(Envelope, frozen=True, gc=False, kw_only=True, tag="user.registered"):
+    """A user signed up."""
+
+    data: UserRegisteredData
+
+
+class UserUpdated(Envelope, frozen=True, gc=False, kw_only=True, tag="user.updated"):
+    """A user's profile changed."""
+
+    data: UserUpdatedData
+
+
+class UserLoggedIn(Envelope, frozen=True, gc=False, kw_only=True, tag="user.logged_in"):
+    """A user logged in."""
+
+    data: UserLoggedInData
+
+
+class UserPasswordChanged(
+    Envelope, frozen=True, gc=False, kw_only=True, tag="user.password_changed"
+):
+    """A user's password changed."""
+
+    data: UserData
+
+
+class UserDeleted(Envelope, frozen=True, gc=False, kw_only=True, tag="user.deleted"):
+    """A user is gone."""
+
+    data: UserData
+
+
+class UserStatusChanged(Envelope, frozen=True, gc=False, kw_only=True, tag="user.status_changed"):
+    """A user's status changed."""
+
+    data: UserStatusChangedData
+
+
+# --- derived ------------------------------------------------------------------------------------
+
+
+class Derived(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="event_type"):
+    """What every event that a flow makes of another has; `timestamp` is the source's, in ms."""
+
+    event_id: str
+    aggregate_id: str
+    timestamp: int
+    version: int = 1
+    correlation_id: str
+    causation_id: str
+
+
+class HighValueData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The order's data; `items` as they came, unset (not written) where the order has none."""
+
+    order_id: str
+    user_id: str
+    amount: float
+    currency: str
+    items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    category: str = "HIGH_VALUE"
+    alert_sent: bool = True
+
+
+class OrderHighValue(Derived, frozen=True, gc=False, kw_only=True, tag="order.high_value"):
+    """An order above the high-value amount."""
+
+    TYPE: ClassVar[str] = "order.high_value"
+    data: HighValueData
+
+    @classmethod
+    def caused_by(cls, order: OrderCreated) -> Self:
+        """Return the event that tells of this order; the same for the same order, id included."""
+        data = order.data
+        return cls(
+            event_id=f"{order.event_id}:{cls.TYPE}",
+            aggregate_id=data.order_id,
+            timestamp=order.timestamp,
+            correlation_id=order.correlation,
+            causation_id=order.event_id,
+            data=HighValueData(
+                order_id=data.order_id,
+                user_id=data.user_id,
+                amount=data.amount,
+                currency=DEFAULT_CURRENCY if data.currency is None else data.currency,
+                items=data.items if bytes(data.items) not in _NOTHING else msgspec.UNSET,
+            ),
+        )
+
+
+class VipUpgradeData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Who became a VIP, by how many orders, and by which."""
+
+    user_id: str
+    order_count: int
+    order_id: str
+
+
+class UserVipUpgraded(Derived, frozen=True, gc=False, kw_only=True, tag="user.vip_upgraded"):
+    """A user became a VIP."""
+
+    TYPE: ClassVar[str] = "user.vip_upgraded"
+    data: VipUpgradeData
+
+    @classmethod
+    def caused_by(cls, order: OrderCreated, *, order_count: int) -> Self:
+        """Return the upgrade of the order's user; the same for the same order, id included."""
+        data = order.data
+        return cls(
+            event_id=f"{order.event_id}:{cls.TYPE}",
+            aggregate_id=data.user_id,
+            timestamp=order.timestamp,
+            correlation_id=order.correlation,
+            causation_id=order.event_id,
+            data=VipUpgradeData(
+                user_id=data.user_id, order_count=order_count, order_id=data.order_id
+            ),
+        )
+
+
+_NOTHING = (b"", b"null")

@@ -1,0 +1,1 @@
+"""Pure operators: event time, windows, joins. No I/O, no clock, no engine."""

@@ -1,0 +1,55 @@
+"""Rows go to JSON and come back without loss."""
+
+import json
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tables.definitions import USER_ORDERS, UserOrders
+
+times_ms = st.integers(0, 253_402_300_799_999)
+rows = st.builds(
+    UserOrders,
+    orders=st.integers(1, 2**63 - 1),
+    amount_cents=st.integers(0, 10**16) | st.integers(0, 10**27),
+    first_order_at=times_ms,
+    last_order_at=times_ms,
+    vip=st.booleans(),
+)
+
+
+@given(row=rows)
+@example(row=UserOrders(1, 10**15, 0, 0, vip=False))
+@example(row=UserOrders(1, 10**15 + 1, 0, 0, vip=False))
+@example(row=UserOrders(1, 2**53 + 1, 0, 0, vip=False))
+def test_a_row_comes_back_as_it_was(row: UserOrders) -> None:
+    value = USER_ORDERS.encode(row)
+    assert USER_ORDERS.decode(value) == row
+    assert json.loads(value, parse_float=Decimal) == {
+        "orders": row.orders,
+        "amount": Decimal(row.amount_cents).scaleb(-2),
+        "first_order_at": row.first_order_at,
+        "last_order_at": row.last_order_at,
+        "vip": row.vip,
+    }
+
+
+def test_a_row_is_written_as_the_contract_says() -> None:
+    value = USER_ORDERS.encode(UserOrders(3, 129_950, 1, 2, vip=True))
+    assert value == (
+        b'{"orders":3,"amount":1299.5,"first_order_at":1,"last_order_at":2,"vip":true}'
+    )
+
+
+@pytest.mark.parametrize("amount", ["1299.5", "1299.50", "1.2995e3"])
+def test_any_way_to_write_the_amount_is_read(amount: str) -> None:
+    value = f'{{"orders":3,"amount":{amount},"first_order_at":1,"last_order_at":2,"vip":true}}'
+    assert USER_ORDERS.decode(value.encode()).amount_cents == 129_950
+
+
+def test_what_is_no_row_raises() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        USER_ORDERS.decode(b'{"orders":3}')

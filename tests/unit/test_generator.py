@@ -1,0 +1,128 @@
+"""The generator makes the orders that it promises."""
+
+import json
+from collections import Counter
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from demo.generator import OrderGenerator, partition_of
+from demo.oracle import Source, judge
+from demo.poison import POISONS, Poison, Subject
+from tests.unit.wire import HOUR_MS, NOW_MS
+
+MANY = 20_000
+
+
+def records(**options: Any) -> list[tuple[bytes | None, bytes | None]]:
+    return list(islice(OrderGenerator(seed=7, **options).records(NOW_MS), MANY))
+
+
+def events(**options: Any) -> list[dict[str, Any]]:
+    return [json.loads(value or b"{}", parse_float=Decimal) for _, value in records(**options)]
+
+
+def outcome(key: bytes | None, value: bytes | None) -> str:
+    verdict = judge(Source(0, NOW_MS, key, value), HOUR_MS)
+    return verdict if isinstance(verdict, str) else "skipped" if verdict is None else "event"
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
+    assert records(poison_share=0.1) == records(poison_share=0.1)
+    other = OrderGenerator(seed=8).records(NOW_MS)
+    assert {value for _, value in records()}.isdisjoint(v for _, v in islice(other, MANY))
+
+
+def test_without_poison_every_record_is_an_event() -> None:
+    assert Counter(outcome(*record) for record in records()) == {"event": MANY}
+
+
+def test_bulk_orders_are_orders_created_alone() -> None:
+    made = list(islice(OrderGenerator(seed=7).orders(NOW_MS), MANY))
+    assert {json.loads(value)["event_type"] for _, value in made} == {"order.created"}
+    assert {outcome(*record) for record in made} == {"event"}
+
+
+def test_event_ids_are_unique() -> None:
+    ids = Counter(event["event_id"] for event in events())
+    assert ids.most_common(1)[0][1] == 1
+
+
+def test_the_amount_is_the_sum_of_the_items() -> None:
+    for event in events():
+        if event["event_type"] == "order.created":
+            items = event["data"]["items"]
+            assert event["data"]["amount"] == sum(i["quantity"] * i["unit_price"] for i in items)
+
+
+def test_an_orders_events_come_after_it_in_their_order() -> None:
+    life = ["created", "updated", "confirmed", "paid", "shipped", "completed"]
+    lives: dict[str, list[str]] = {}
+    for event in events():
+        name = event["event_type"].removeprefix("order.")
+        lives.setdefault(event["aggregate_id"], []).append(name)
+    seen = Counter(name for names in lives.values() for name in names)
+    assert set(seen) == {*life, "cancelled"}
+    for names in lives.values():
+        assert names[0] == "created"
+        assert "cancelled" not in names[:-1]
+        uncancelled = [name for name in names if name != "cancelled"]
+        assert uncancelled == [name for name in life if name in uncancelled]
+
+
+def test_a_few_users_order_a_lot_and_each_sticks_to_a_currency() -> None:
+    created = [event["data"] for event in events() if event["event_type"] == "order.created"]
+    by_user = Counter(data["user_id"] for data in created)
+    assert by_user.most_common(1)[0][1] > 20 * len(created) / len(by_user)
+    assert len(by_user) > 500
+    assert len({(d["user_id"], d["currency"]) for d in created}) == len(by_user)
+
+
+def test_some_orders_are_of_high_value_and_some_come_late_but_none_early() -> None:
+    created = [event for event in events() if event["event_type"] == "order.created"]
+    high = sum(event["data"]["amount"] > 1000 for event in created) / len(created)
+    late = sum(event["timestamp"] < NOW_MS - 60_000 for event in created) / len(created)
+    assert 0.01 < high < 0.1
+    assert 0.005 < late < 0.05
+    assert max(event["timestamp"] for event in created) <= NOW_MS
+
+
+def test_a_clock_is_asked_for_each_order() -> None:
+    times = iter(range(10**12, 10**15, 10**6))
+    made = islice(OrderGenerator(seed=7).orders(lambda: next(times)), 100)
+    event_times = [json.loads(value)["timestamp"] for _, value in made]
+    assert event_times == sorted(event_times)
+
+
+@pytest.mark.parametrize("poison", POISONS, ids=lambda poison: poison.name)
+def test_each_poison_does_what_it_says(poison: Poison) -> None:
+    assert outcome(*poison.make(Subject(b"o-1", b"ada", NOW_MS))) == (poison.reason or "skipped")
+
+
+def test_poison_comes_in_its_share_and_of_every_kind() -> None:
+    outcomes = Counter(outcome(*record) for record in records(poison_share=0.2))
+    assert set(outcomes) == {
+        "event",
+        "skipped",
+        "undecodable",
+        "invalid-field",
+        "key-mismatch",
+        "timestamp-ahead",
+    }
+    orders_and_poison = len([e for e in events() if e["event_type"] == "order.created"])
+    assert 0.1 < (MANY - outcomes["event"]) / orders_and_poison < 0.5
+
+
+def test_senseless_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="users"):
+        OrderGenerator(seed=1, users=0)
+    with pytest.raises(ValueError, match="poison_share"):
+        OrderGenerator(seed=1, poison_share=1.1)
+
+
+def test_a_partition_is_the_crc_32_of_the_key() -> None:
+    assert partition_of(b"123456789", 2**32) == 0xCBF43926
+    assert {partition_of(b"user-%d" % n, 4) for n in range(100)} == {0, 1, 2, 3}
+    assert partition_of(None, 4) == 0
