@@ -2,22 +2,27 @@
 
 import asyncio
 import gc
-import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from config.kafka_client import kafka_client_options
+from config.settings import Settings
+from streams.engine import failpoints
 from streams.engine.cluster import Cluster
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Topology
 from streams.engine.engine import Engine
 from streams.engine.faust_app import App
+from streams.engine.kafka import KafkaCluster, KafkaOptions
 from streams.engine.layout import subtopologies
 from streams.engine.store import StoreMemory
+from streams.prepare import prepare_topics
+from streams.topology import TOPOLOGY
 
-log = logging.getLogger(__name__)
 
-
-class Settings(Protocol):
+class WorkerSettings(Protocol):
     """What the wiring itself reads of the application's settings; agents read theirs."""
 
     @property
@@ -35,24 +40,21 @@ class Settings(Protocol):
 
 
 class Worker:
-    """One worker: a Faust app whose agents are fed by an engine.
-
-    `app` is what Faust's own Worker runs. The topics must exist; `partitions` is their number.
-    """
+    """One worker: a Faust app whose agents are fed by an engine. `app` is what Faust starts."""
 
     def __init__(
         self,
         topology: Topology,
-        settings: Settings,
+        settings: WorkerSettings,
         cluster: Cluster,
         *,
-        partitions: int,
+        partitions: int | Callable[[], Awaitable[int]],
         memory: StoreMemory | None = None,
         **engine_options: Any,
     ) -> None:
+        """`partitions` is every topic's number of them, or makes the topics and tells it."""
         subtopologies(topology)  # what cannot be is refused before anything starts
         self.cluster = cluster
-        self.partitions = partitions
         self.config = EngineConfig(
             application_id=settings.app_id,
             data_dir=settings.data_dir,
@@ -66,18 +68,27 @@ class Worker:
         self.memory = memory
         self.engine: Engine | None = None
         self.app = App(topology, settings.app_id, settings)
+        self.app.before_start = self._connect
         self.app.when_agents_ready = self._start_engine
         self.app.before_stop = self._stop_engine
+        self._partitions = partitions
+
+    async def _connect(self) -> None:
+        """Reach Kafka and have the topics; what fails here fails the start, in one line."""
+        if callable(self._partitions):
+            self._partitions = await self._partitions()
+        await self.cluster.start()
 
     async def _start_engine(self) -> None:
         """Begin to work: called when every agent waits for its first batch."""
-        await self.app.open_lanes({t.name: self.partitions for t in self.topology.inputs})
+        assert isinstance(self._partitions, int)  # noqa: S101 - _connect has seen to it
+        await self.app.open_lanes({t.name: self._partitions for t in self.topology.inputs})
         self.engine = engine = Engine(
             self.topology,
             self.cluster,
             self.config,
             self.app.deliver,
-            partitions=self.partitions,
+            partitions=self._partitions,
             memory=self.memory,
         )
         self.app.agent_error = engine.fail
@@ -91,10 +102,55 @@ class Worker:
     async def _stop_engine(self) -> None:
         if self.engine is not None:
             await self.engine.stop()
+        await self.cluster.stop()
+
+
+def create_worker(settings: Settings, topology: Topology = TOPOLOGY) -> Worker:
+    """Return a worker on the Kafka that the settings name. Raises HeadraceError in one line."""
+    client = kafka_client_options(settings)
+    options = KafkaOptions(
+        client=client,
+        group=settings.app_id,
+        compression=settings.compression_type,
+        session_timeout_ms=settings.kafka_session_timeout_ms,
+        heartbeat_interval_ms=settings.kafka_heartbeat_interval_ms,
+        rebalance_timeout_ms=settings.kafka_rebalance_timeout_ms,
+        instance_id=settings.instance_id,
+    )
+    topics = partial(
+        prepare_topics,
+        topology,
+        client,
+        application_id=settings.app_id,
+        default_partitions=settings.partitions,
+        replication_factor=settings.kafka_replication_factor,
+        create=settings.kafka_auto_create_topics,
+    )
+    return Worker(topology, settings, KafkaCluster(options), partitions=topics)
+
+
+async def serve(worker: Worker, until: asyncio.Event, environment: "dict[str, str]") -> None:
+    """Run a worker until `until` is set, then commit and leave. Raises what made it fail."""
+    failpoints.arm_from_environment(environment)
+    tune_collector()
+    app = worker.app
+    crashed = asyncio.ensure_future(app.wait_until_stopped())
+    stop = asyncio.ensure_future(until.wait())
+    try:
+        await app.start()
+        await asyncio.wait({crashed, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiting in (crashed, stop):
+            waiting.cancel()
+        await app.stop()
+    if worker.engine is not None and worker.engine.failed.done():
+        await worker.engine.failed
+    if app.crash_reason is not None:
+        raise app.crash_reason
 
 
 def tune_collector() -> None:
-    """Spare the garbage collector long walks over millions of live rows: worth 10 % (decision 0005)."""
+    """Spare the garbage collector long walks over millions of live rows (decision 0005)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

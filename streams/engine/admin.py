@@ -72,6 +72,27 @@ async def ensure_topics(
         raise progress.failure(timeout_s) from error
 
 
+async def partition_counts(
+    client_options: Mapping[str, Any], names: Iterable[str], *, timeout_s: float = 30
+) -> dict[str, int]:
+    """Return the number of partitions of those topics that exist.
+
+    Raises BrokerUnreachableError when no broker answers within timeout_s.
+    """
+    wanted = {name: TopicSpec(name, 0, {}) for name in names}
+    progress = _Progress(_servers(client_options))
+    try:
+        async with asyncio.timeout(timeout_s):
+            admin = await _connect(client_options, progress)
+            try:
+                present = await _describe(admin, wanted)
+            finally:
+                await admin.close()
+    except TimeoutError as error:
+        raise progress.failure(timeout_s) from error
+    return {name: len(partitions) for name, partitions in present.items()}
+
+
 class _Progress:
     """What is being waited for, to be told when time runs out."""
 
@@ -179,10 +200,7 @@ def _check_partitions(
 async def _create(
     admin: AIOKafkaAdminClient, missing: Sequence[TopicSpec], replication_factor: int
 ) -> None:
-    topics = [
-        NewTopic(s.name, s.partitions, replication_factor, topic_configs=dict(s.config))
-        for s in missing
-    ]
+    topics = [_new_topic(spec, replication_factor) for spec in missing]
     while topics:
         answer = await admin.create_topics(topics)
         again: set[str] = set()
@@ -198,6 +216,12 @@ async def _create(
         topics = [topic for topic in topics if topic.name in again]
         if topics:
             await asyncio.sleep(_RETRY_S)
+
+
+def _new_topic(spec: TopicSpec, replication_factor: int) -> NewTopic:
+    topic = NewTopic(spec.name, spec.partitions, 1, topic_configs=dict(spec.config))
+    topic.replication_factor = replication_factor  # aiokafka refuses -1: the cluster's default
+    return topic
 
 
 def _without_leader(

@@ -8,6 +8,7 @@ version has changed them.
 """
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 from weakref import WeakSet
@@ -26,10 +27,14 @@ from streams.engine.records import TopicPartition
 Agent = Callable[[Any], Awaitable[None]]
 # One generation for all batches: Faust silently drops a message whose generation is not the app's.
 _GENERATION: Final = 1
+# Mode names a service's logger after its module: its chatter belongs with Faust's.
+_LOGGER: Final = logging.getLogger("faust.headrace")
 
 
 class _NoTables(TableManager):  # type: ignore[misc]
     """Faust's table manager without its one-second wait and its recovery: it has no tables."""
+
+    logger = _LOGGER
 
     async def on_start(self) -> None:
         self._tables_finalized.set()
@@ -53,6 +58,8 @@ class _Boot(BootStrategy):  # type: ignore[misc]
 
 class _Consumer(Service):  # type: ignore[misc]
     """Stands where Faust expects its consumer; the conductor calls `subscribe` when agents are ready."""
+
+    logger = _LOGGER
 
     def __init__(self, app: "App", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -93,6 +100,7 @@ class App(faust.App):  # type: ignore[misc]
     """A Faust app whose agents get batches. `settings` is the application's own settings object."""
 
     BootStrategy = _Boot
+    logger = _LOGGER
 
     def __init__(
         self, topology: Topology, application_id: str, settings: Any, **options: Any
@@ -114,6 +122,7 @@ class App(faust.App):  # type: ignore[misc]
         self.topology = topology
         self.agent_error: Callable[[BaseException], None] = lambda _error: None
         self.when_agents_ready: Callable[[], Awaitable[None]] | None = None
+        self.before_start: Callable[[], Awaitable[None]] | None = None
         self.before_stop: Callable[[], Awaitable[None]] | None = None
         self._flows = {flow.name: flow for flow in topology.flows}
         self._batch_topics: dict[str, Any] = {}
@@ -169,6 +178,15 @@ class App(faust.App):  # type: ignore[misc]
         }
         await self.topics.on_partitions_assigned(lanes)
         self.flow_control.resume()
+
+    async def on_start(self) -> None:
+        """Do what must be done before any agent starts; an error here ends the start."""
+        await super().on_start()
+        if self.before_start is not None:
+            await self.before_start()
+
+    def _create_directories(self) -> None:
+        """Faust's own data folder stays unmade: tables are the engine's."""
 
     async def on_stop(self) -> None:
         """Stop the engine while its agents still run, then the rest."""

@@ -23,12 +23,15 @@ class Run(NamedTuple):
     values: Sequence[bytes | None]
 
 
+_NO_HEADERS: list[tuple[str, bytes]] = []  # aiokafka's record builder takes a list and no other
+
+
 class Record(NamedTuple):
     """A record to be sent; its partition is that of the task that sends it."""
 
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: list[tuple[str, bytes]] = _NO_HEADERS
 
 
 class Reason(StrEnum):

@@ -1,0 +1,54 @@
+"""`headrace worker`: processes this machine's share of the topics until it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@click.command(short_help="Run a worker.")
+def worker() -> None:
+    """Process events: take a share of the partitions, beside all other workers of the group.
+
+    Every setting is an environment variable (docs/operations.md). SIGTERM or Ctrl-C ends it in
+    order: what was begun is committed, and the other workers take over. Status 0 then.
+
+    \b
+    Example:
+      KAFKA_BROKERS=127.0.0.1:9092 headrace worker
+      KAFKA_BROKERS=127.0.0.1:9092 HEADRACE_DATA_DIR=second headrace worker
+    """
+    from commands.kafka import settings_with_kafka
+    from config.settings import load_settings
+
+    settings = load_settings()
+    with settings_with_kafka(settings) as known:
+        asyncio.run(_run(known))
+
+
+async def _run(settings: Settings) -> None:
+    from streams.app import create_worker, serve
+
+    until = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, until.set)
+    log.info(
+        "worker of %s on %s, %s, state in %s",
+        settings.app_id,
+        ", ".join(settings.kafka_brokers),
+        settings.processing_guarantee,
+        settings.data_dir,
+    )
+    await serve(create_worker(settings), until, dict(os.environ))
+    log.info("stopped")
