@@ -1,0 +1,1 @@
+"""The engine under faults, as worker processes on a real Kafka."""

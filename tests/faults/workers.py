@@ -1,0 +1,67 @@
+"""Worker processes of the tests: started, killed, paused, ended by their pid."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from streams.child import end_child, start_child
+
+_HEADRACE = Path(sys.executable).with_name("headrace")
+
+
+class WorkerProcess:
+    """One `headrace worker` with a data folder of its own, started again as often as wanted."""
+
+    def __init__(self, folder: Path, bootstrap: str, application_id: str, **settings: object) -> None:
+        self.folder = folder
+        self.log = folder / "worker.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "KAFKA_"))},
+            "KAFKA_BROKERS": bootstrap,
+            "HEADRACE_APP_ID": application_id,
+            "HEADRACE_DATA_DIR": str(folder / "state"),
+            **{name.upper(): str(value) for name, value in settings.items()},
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self, **settings: object) -> None:
+        """Start the process."""
+        more = {name.upper(): str(value) for name, value in settings.items()}
+        with self.log.open("ab") as log:
+            self._process = start_child(
+                [_HEADRACE, "worker"],
+                env=self._environment | more,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+            )
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process
+
+    def kill(self) -> None:
+        """Kill it as kill -9 does."""
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        """Stop it where it is (SIGSTOP)."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self, term_timeout_s: float = 15.0) -> int:
+        """End it as SIGTERM does; return its status."""
+        return end_child(self.process, term_timeout_s=term_timeout_s)
+
+    def said(self) -> str:
+        """Return its log."""
+        return self.log.read_text() if self.log.exists() else ""
