@@ -7,6 +7,7 @@ KafkaUnavailableError; a producer's may also raise FencedError and CommitFailedE
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from streams.engine.errors import StateMismatchError
 from streams.engine.records import Record, Run, TopicPartition
 
 
@@ -22,6 +23,15 @@ class Bounds(NamedTuple):
 
     begin: int
     end: int
+
+
+def out_of_range(tp: TopicPartition, offset: int) -> StateMismatchError:
+    """Return the error for a position below a partition's beginning or above its end."""
+    return StateMismatchError(
+        f"{tp.topic}-{tp.partition} holds no offset {offset}: records that were not read yet are gone, "
+        f"or the topic was made anew; nothing was changed. Reset the group's offsets by hand, or start "
+        f"afresh with another HEADRACE_APP_ID"
+    )
 
 
 class Producer(Protocol):
@@ -40,7 +50,10 @@ class Producer(Protocol):
         """Make the group's offsets part of the transaction; without transactions: commit them now."""
 
     async def commit(self) -> None:
-        """End the transaction. If it raises, whether the commit happened is not known."""
+        """End the transaction: on return it is decided, and readers see it within moments.
+
+        If it raises, whether the commit happened is not known.
+        """
 
     def abandon(self) -> None:
         """Stop using this producer, now, without waiting for anything and without ending its transaction."""
@@ -88,7 +101,10 @@ class Source(Protocol):
     async def fetch(
         self, partitions: Collection[TopicPartition], timeout_s: float
     ) -> dict[TopicPartition, Run]:
-        """Return what came for these partitions, a run each; nothing after `timeout_s` without any."""
+        """Return what came for these partitions, a run each; nothing after `timeout_s` without any.
+
+        Raises StateMismatchError for a position that the partition does not hold.
+        """
 
     def seek(self, partition: TopicPartition, offset: int, end: int) -> None:
         """Read on from `offset`; `end` is known to be readable already (see `backlog`)."""

@@ -22,14 +22,14 @@ from aiokafka.coordinator.protocol import (
     ConsumerProtocolMemberAssignment,
     ConsumerProtocolMemberMetadata,
 )
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine.cluster import Bounds, Committed, Grouping, Listener, Member
+from streams.engine.cluster import Bounds, Committed, Grouping, Listener, Member, out_of_range
 from streams.engine.errors import (
     CommitFailedError,
     FencedError,
     KafkaUnavailableError,
-    StateMismatchError,
 )
 from streams.engine.records import Record, Run, TopicPartition
 from streams.engine.runs import AS_RUNS, install, join
@@ -41,6 +41,10 @@ T = TypeVar("T")
 # 256 KiB a record batch: with 16 KiB the thousands of changelog records of a commit become hundreds of batches.
 _BATCH_BYTES: Final = 262_144
 _CLOSE_TIMEOUT_S: Final = 2.0
+_ASK_AGAIN_S: Final = 0.1
+# aiokafka leaves the group, and does not come back, when nothing was fetched for so long (5 min by
+# default): a long restore, or a member that waits for its first task, would end it.
+_MAX_POLL_INTERVAL_MS: Final = 2**31 - 1
 _FENCED: Final = (
     kafka_errors.ProducerFenced,
     kafka_errors.InvalidProducerEpoch,
@@ -108,15 +112,25 @@ class KafkaCluster:
         self, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, Committed]:
         """Return the group's committed offsets, of those partitions that have one."""
+        return await _asked(self._offsets(partitions))
+
+    async def _offsets(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, Committed]:
+        """Ask the group's coordinator, which a new cluster makes when it is asked for first."""
         assert self._admin is not None  # noqa: S101 - started
-        found = await _asked(
-            self._admin.list_consumer_group_offsets(self.options.group, partitions=list(partitions))
-        )
-        return {
-            TopicPartition(*tp): Committed(known.offset, known.metadata)
-            for tp, known in found.items()
-            if known.offset >= 0
-        }
+        group = self.options.group
+        request = OffsetFetchRequest(group, _by_topic(partitions))
+        async with asyncio.timeout(self.options.request_timeout_ms / 1000):
+            while True:
+                try:
+                    coordinator = await self._admin.find_coordinator(group)
+                    return known_offsets(await self._admin._send_request(request, coordinator))  # noqa: SLF001
+                except kafka_errors.KafkaError as error:
+                    if not error.retriable:
+                        raise
+                    log.debug("asking for the offsets of %s again: %r", group, error)
+                await asyncio.sleep(_ASK_AGAIN_S)
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit the group's offsets outside any transaction (at_least_once)."""
@@ -194,12 +208,24 @@ class KafkaProducer:
 
     async def begin(self) -> None:
         """Begin a transaction."""
+        self._refuse_if_over()
         await _committed(self._producer.begin_transaction())
+
+    def _refuse_if_over(self) -> None:
+        """Raise what ended this producer: aiokafka would fail an assertion, or call it illegal."""
+        manager = self._producer._txn_manager  # noqa: SLF001
+        if manager.is_fatal_error():
+            error = manager.wait_for_transaction_end().exception()
+            raise (FencedError if isinstance(error, _FENCED) else CommitFailedError)(_text(error))
 
     async def send(self, partition: int, records: Mapping[str, Sequence[Record]]) -> dict[str, int]:
         """Send records by topic. On return all are acknowledged; tells the offset behind the last, by topic."""
         sent = [self._send_topic(topic, partition, rows) for topic, rows in records.items()]
-        ends = await _committed(asyncio.gather(*sent))
+        try:
+            ends = await _committed(asyncio.gather(*sent))
+        except kafka_errors.IllegalOperation as error:  # another topic's send ended the producer
+            self._refuse_if_over()
+            raise CommitFailedError(_text(error)) from error
         return dict(zip(records, ends, strict=True))
 
     async def _send_topic(self, topic: str, partition: int, records: Sequence[Record]) -> int:
@@ -246,6 +272,10 @@ class KafkaProducer:
         self._producer._closed = True  # noqa: SLF001
         if sender is not None:
             sender.cancel()
+        # Its failure was told to the commit; asyncio would report this copy as never looked at.
+        waiter = getattr(self._producer._txn_manager, "_transaction_waiter", None)  # noqa: SLF001
+        if waiter is not None:
+            waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
         closing = asyncio.create_task(_close_client(self._producer))
         _CLOSING.add(closing)
         closing.add_done_callback(_CLOSING.discard)
@@ -285,8 +315,9 @@ class KafkaSource:
             group_id=options.group,
             group_instance_id=options.instance_id,
             enable_auto_commit=False,
-            # Positions come from tasks alone; a partition that nobody has taken yet stays paused.
-            auto_offset_reset="earliest",
+            # Positions come from tasks alone. A reset would jump over what is gone without a word.
+            auto_offset_reset="none",
+            max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
             isolation_level="read_committed",
             partition_assignment_strategy=[_KafkaAssignor(grouping, self._topics)],
             session_timeout_ms=options.session_timeout_ms,
@@ -315,13 +346,21 @@ class KafkaSource:
         self, partitions: Collection[TopicPartition], timeout_s: float
     ) -> dict[TopicPartition, Run]:
         """Return what came for these partitions, a run each; nothing after `timeout_s` without any."""
+        begun = self._positions.keys() & set(partitions)
+        if not begun:  # to aiokafka, none would mean all
+            await asyncio.sleep(timeout_s)
+            return {}
         try:
             fetched = await self._consumer.getmany(
-                *partitions, timeout_ms=max(1, round(timeout_s * 1000))
+                *begun, timeout_ms=max(1, round(timeout_s * 1000))
             )
+        except kafka_errors.NoOffsetForPartitionError:
+            return {}  # assigned anew meanwhile: the next seek tells where it begins
         except kafka_errors.OffsetOutOfRangeError as error:
-            msg = f"the next record to read is gone from the topic: {error}; nothing was changed"
-            raise StateMismatchError(msg) from error
+            [(tp, offset), *_] = error.args[0].items()
+            raise out_of_range(tp, offset) from error
+        except kafka_errors.KafkaError as error:
+            raise KafkaUnavailableError(_text(error)) from error
         runs = {tp: join(found) for tp, found in fetched.items()}
         for tp, run in runs.items():
             self._positions[tp] = run.next_offset
@@ -420,13 +459,32 @@ def _by_topic(partitions: Iterable[TopicPartition]) -> list[tuple[str, list[int]
     return sorted(topics.items())
 
 
+def known_offsets(answer: Any) -> dict[TopicPartition, Committed]:
+    """Return the offsets that a coordinator tells. Raises KafkaError if it tells of an error.
+
+    aiokafka's own reading looks at no error of the whole answer: a coordinator that is still loading,
+    as after a broker's restart, would look like a group that has committed nothing, and its input
+    would be read from the start.
+    """
+    codes = [row[3] for _, rows in answer.topics for row in rows]
+    for code in (answer.error_code, *codes):
+        if code:
+            raise kafka_errors.for_code(code)
+    return {
+        TopicPartition(topic, partition): Committed(offset, metadata or "")
+        for topic, rows in answer.topics
+        for partition, offset, metadata, _ in rows
+        if offset >= 0
+    }
+
+
 async def _asked(request: Awaitable[T]) -> T:
     """Await a request whose failure changes nothing: it can be tried again."""
     try:
         return await request
     except _FENCED as error:
         raise FencedError(_text(error)) from error
-    except kafka_errors.KafkaError as error:
+    except (kafka_errors.KafkaError, TimeoutError) as error:
         raise KafkaUnavailableError(_text(error)) from error
 
 
@@ -441,4 +499,5 @@ async def _committed(step: Awaitable[T]) -> T:
 
 
 def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name, text = type(error).__name__, str(error)
+    return text if name in text else f"{name}: {text}".rstrip(": ")
