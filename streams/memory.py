@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
-from streams.engine.cluster import Bounds, Committed, Grouping, Listener
+from streams.engine.cluster import Bounds, Committed, Grouping, Listener, out_of_range
 from streams.engine.errors import CommitFailedError, FencedError
 from streams.engine.records import Record, Run, TopicPartition
 
@@ -131,14 +131,13 @@ class MemoryKafka:
         if self._epochs[transactional_id] != epoch:
             raise FencedError(transactional_id)
 
-    def begin(self, transactional_id: str) -> _Transaction:
-        """Open a transaction."""
-        self._open[transactional_id] = _Transaction(transactional_id)
-        return self._open[transactional_id]
+    def open(self, transaction: _Transaction) -> None:
+        """Hear of a transaction: that it has begun, the broker learns from its first request."""
+        self._open[transaction.transactional_id] = transaction
 
     def commit(self, group: str, transaction: _Transaction) -> None:
         """End a transaction: its records and offsets appear together."""
-        del self._open[transaction.transactional_id]
+        self._open.pop(transaction.transactional_id, None)
         self.offsets |= {(group, tp): offset for tp, offset in transaction.offsets.items()}
         self._end(transaction, _Outcome.COMMITTED)
 
@@ -295,7 +294,7 @@ class MemoryProducer:
     async def begin(self) -> None:
         """Begin a transaction."""
         if self._id is not None:
-            self._transaction = self._kafka.begin(self._id)
+            self._transaction = _Transaction(self._id)
 
     async def send(self, partition: int, records: Mapping[str, Sequence[Record]]) -> dict[str, int]:
         """Send records by topic. On return all are acknowledged; tells the offset behind the last, by topic."""
@@ -346,6 +345,8 @@ class MemoryProducer:
             raise CommitFailedError(msg)
         if self._id is not None:
             self._kafka.check_epoch(self._id, self._epoch)
+        if self._transaction is not None:
+            self._kafka.open(self._transaction)
 
 
 class MemorySource:
@@ -396,7 +397,10 @@ class MemorySource:
         kafka = self.cluster.kafka
         runs = {}
         for tp in set(partitions) & self._positions.keys() - self._paused:
-            run = kafka.read(tp, self._positions[tp], next(kafka.run_lengths))
+            position = self._positions[tp]
+            if not kafka.begins.get(tp, 0) <= position <= len(kafka.logs[tp]):
+                raise out_of_range(tp, position)
+            run = kafka.read(tp, position, next(kafka.run_lengths))
             if run is not None:
                 runs[tp] = run
                 self._positions[tp] = run.next_offset
