@@ -62,16 +62,19 @@ class Batch:
         self.fatal: BaseException | None = None
         self.outputs: dict[str, list[Record]] = {}
         self._running = {flow.name for flow in flows}
-        self._by_type: dict[type[Any], list[Any]] | None = None
+        self._by_type: dict[type[Any], Sequence[Any]] = {}
         self._workplace = workplace
 
     def of(self, event_type: type[E]) -> Sequence[E]:
         """Return the events of exactly this type, in their order."""
-        if self._by_type is None:
-            self._by_type = {}
-            for event in self.events:
-                self._by_type.setdefault(type(event), []).append(event)
-        return self._by_type.get(event_type, ())
+        if event_type not in self._by_type:
+            kinds = set(map(type, self.events))
+            self._by_type[event_type] = (
+                self.events
+                if kinds == {event_type}
+                else [event for event in self.events if type(event) is event_type]
+            )
+        return self._by_type[event_type]
 
     def run(
         self, flow: Flow, rule: Callable[..., Iterable[Event] | None], *args: Any, **params: Any

@@ -300,7 +300,12 @@ class Engine:
                 await _wait(self._assigned, _LONGEST_WAIT_S / 5)
                 self._start_due_commits()
                 continue
-            fetched = await source.fetch(ready, self._pace.fetch_timeout_s(self.tasks.values()))
+            try:
+                fetched = await source.fetch(ready, self._pace.fetch_timeout_s(self.tasks.values()))
+            except KafkaUnavailableError as error:
+                log.warning("fetching: %s; trying again", _text(error))
+                await asyncio.sleep(_LONGEST_WAIT_S)
+                fetched = {}
             for tp, run in fetched.items():
                 owner = self._owners.get(tp)
                 if owner is not None and owner.state is State.RUNNING:

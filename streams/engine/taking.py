@@ -30,6 +30,7 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     """
     # 1. Fence: every earlier owner's producer is refused from here on, its transaction is over.
     reach(Step.TAKE_BEFORE_FENCE)
+    task.forget_input()
     if task.producer is not None:
         task.producer.abandon()
     task.producer = task.cluster.producer(

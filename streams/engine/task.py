@@ -6,6 +6,7 @@ committing.py; here is what it is, and what a batch does to it.
 import asyncio
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from streams.engine.store import Position, Store
 from streams.engine.table import ReadOnlyPart, TablePart
 from streams.engine.turns import Slice, Turns, whole
 
+_event_time_ms: Final = attrgetter("timestamp")
 # Amounts beyond 2**53 cents are Decimals; the contract wants them as JSON numbers.
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -102,6 +104,10 @@ class Task:
         decoded = self._codecs[source.topic].decode(run)
         self._turns.offer(source, whole(run, decoded))
 
+    def forget_input(self) -> None:
+        """Drop what is queued: it is fetched again from the committed offsets."""
+        self._turns.clear()
+
     def next_slice(self, may_come: Any) -> tuple[TopicPartition, Slice] | None:
         """Return what is to be processed next, if anything is (law 9)."""
         return self._turns.take(may_come, self.config.max_batch_records)
@@ -155,7 +161,7 @@ class Task:
             for flow in flows:
                 if flow.emits and (records := batch.outputs.get(flow.name)):
                     self.epoch.outputs[flow.emits.name] += records
-            latest = max(event.timestamp for event in piece.events)
+            latest = max(map(_event_time_ms, piece.events))
             for flow in flows:
                 self.stream_times[flow.name] = max(self.stream_times.get(flow.name, 0), latest)
         rejects = piece.rejects
