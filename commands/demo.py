@@ -1,0 +1,95 @@
+"""`headrace demo`: the application at work on this machine, and the proof that it is right."""
+
+from __future__ import annotations
+
+import signal
+
+import click
+
+_SEED_LIMIT = 2**31 - 1
+
+
+@click.command(short_help="Show the whole application at work on this machine.")
+@click.option(
+    "--seconds",
+    metavar="N",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Send orders for so long, then check the outcome.  [default: on and on, until Ctrl-C]",
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(min=1),
+    default=2_000,
+    show_default=True,
+    help="Records a second into the topic orders.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 16), default=2, show_default=True, help="Worker processes."
+)
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 128),
+    default=4,
+    show_default=True,
+    help="Partitions of each topic, where the topics are new.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, _SEED_LIMIT),
+    help="The same seed makes the same users and orders.  [default: random]",
+)
+@click.option(
+    "--poison",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    default=0.005,
+    show_default=True,
+    help="Share of the orders that are made invalid.",
+)
+@click.option(
+    "--users", type=click.IntRange(min=1), default=2_000, show_default=True, help="Users who order."
+)
+def demo(
+    *,
+    seconds: float | None,
+    rate: int,
+    workers: int,
+    partitions: int,
+    seed: int | None,
+    poison: float,
+    users: int,
+) -> int:
+    """Show the application at work: Kafka, workers, orders, and what comes of them.
+
+    Starts an embedded Kafka (or uses the one that KAFKA_BROKERS names, if its topics are empty) and
+    workers, sends orders, and says each second how it goes. With --seconds it then reads everything
+    back and compares it with a second, plain implementation of the rules: status 0 if all is equal.
+
+    \b
+    Example:
+      headrace demo --seconds 30
+      headrace demo --rate 10000 --workers 3 --partitions 6
+    """
+    from demo.ending import EndedBySignal, EndSignals
+    from streams.kafka_jars import ROOTS
+
+    ends = EndSignals()
+    ends.install()
+    click.echo(f"starting Kafka {ROOTS[0].rsplit(':', 1)[1]} and {workers} workers ...")
+    try:
+        from config.settings import load_settings
+        from demo.run import Plan, run_demo
+
+        plan = Plan(
+            seconds=seconds,
+            rate=rate,
+            workers=workers,
+            partitions=partitions,
+            seed=seed,
+            poison=poison,
+            users=users,
+        )
+        return run_demo(plan, load_settings(), ends)
+    except EndedBySignal as end:
+        # Endless, it has no other way to end; else it was cut short of its proof.
+        return 0 if seconds is None else 128 + signal.Signals(end.number)

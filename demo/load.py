@@ -1,0 +1,129 @@
+"""Orders into Kafka, at a steady rate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaProducer
+
+from demo.generator import OrderGenerator, partition_of
+from demo.poison import KeyValue
+
+_TICK_S = 0.02
+_MOST_A_TICK = 5_000
+_BATCH_BYTES = 262_144
+_REMEMBERED = 500_000  # a derived event that comes later than so many orders has no latency
+_ID_START = b'{"event_id":"'
+
+
+class SendTimes:
+    """When which order was sent: time.monotonic() by event id."""
+
+    def __init__(self) -> None:
+        self._times: dict[bytes, float] = {}
+
+    def note(self, value: bytes | None, now_s: float) -> None:
+        """Remember when the order of this record was sent, if it is one."""
+        if value is None or not value.startswith(_ID_START):
+            return
+        event_id = value[len(_ID_START) : value.find(b'"', len(_ID_START))]
+        if event_id.endswith(b"-created"):
+            self._times[event_id] = now_s
+            if len(self._times) > _REMEMBERED:
+                del self._times[next(iter(self._times))]
+
+    def take(self, event_id: str) -> float | None:
+        """Return when it was sent, None if that is not known."""
+        return self._times.get(event_id.encode())
+
+
+class Load:
+    """A producer of the generator's records. `sent` counts those that were handed to Kafka."""
+
+    def __init__(
+        self, client: Mapping[str, Any], topic: str, partitions: int, generator: OrderGenerator
+    ) -> None:
+        self.sent = 0
+        self.seconds = 0.0
+        self.times = SendTimes()
+        self._topic = topic
+        self._partitions = partitions
+        self._records = generator.records(_now_ms)
+        self._unacknowledged: set[asyncio.Future[Any]] = set()
+        self._producer = AIOKafkaProducer(
+            **client,
+            enable_idempotence=True,
+            compression_type="lz4",
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=4 << 20,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._producer.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            await self._producer.stop()
+            return
+        # stop() would wait for what Kafka may never acknowledge.
+        if self._producer._sender.sender_task is not None:  # noqa: SLF001
+            self._producer._sender.sender_task.cancel()  # noqa: SLF001
+        self._producer._closed = True  # noqa: SLF001
+        await self._producer.client.close()
+
+    async def run(self, rate: int, seconds: float | None) -> None:
+        """Send `rate` records a second, for so long; returning proves that Kafka has them all."""
+        start = time.monotonic()
+        while seconds is None or self.seconds < seconds:
+            await asyncio.sleep(_TICK_S)
+            self.seconds = time.monotonic() - start
+            if seconds is not None:
+                self.seconds = min(self.seconds, seconds)
+            due = min(int(self.seconds * rate) - self.sent, _MOST_A_TICK)
+            await self._send(islice(self._records, due))
+            self._raise_refused()
+        await asyncio.gather(*self._unacknowledged)
+
+    async def _send(self, records: Iterator[KeyValue]) -> None:
+        by_partition: dict[int, list[KeyValue]] = {}
+        for key, value in records:
+            by_partition.setdefault(partition_of(key, self._partitions), []).append((key, value))
+        for partition, rows in by_partition.items():
+            await self._send_rows(partition, rows)
+
+    async def _send_rows(self, partition: int, rows: list[KeyValue]) -> None:
+        batch = self._producer.create_batch()
+        now_ms, now_s = _now_ms(), time.monotonic()
+        for key, value in rows:
+            if batch.append(key=key, value=value, timestamp=now_ms) is None:
+                await self._send_batch(batch, partition)
+                batch = self._producer.create_batch()
+                batch.append(key=key, value=value, timestamp=now_ms)
+            self.times.note(value, now_s)
+        await self._send_batch(batch, partition)
+        self.sent += len(rows)
+
+    async def _send_batch(self, batch: Any, partition: int) -> None:
+        batch.close()
+        sent = await self._producer.send_batch(batch, self._topic, partition=partition)
+        self._unacknowledged.add(sent)
+
+    def _raise_refused(self) -> None:
+        for sent in [future for future in self._unacknowledged if future.done()]:
+            self._unacknowledged.discard(sent)
+            sent.result()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1_000)

@@ -1,0 +1,137 @@
+"""What a consumer downstream sees (read_committed), and how far the workers are."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import KafkaError
+
+from demo.load import SendTimes
+from demo.oracle import parse
+from streams.topics import DEAD_LETTERS, HIGH_VALUE_ORDERS, ORDERS, VIP_UPGRADES
+
+OUTPUTS = (HIGH_VALUE_ORDERS.name, VIP_UPGRADES.name, DEAD_LETTERS)
+_KEPT_LATENCIES = 200_000
+_ENGLISH_TEENS = (11, 12, 13)
+
+
+class Observer:
+    """Reads what comes out as it becomes visible. `counts` is by topic, `latest` text by topic."""
+
+    def __init__(
+        self, client: Mapping[str, Any], group: str, partitions: int, times: SendTimes
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.latest: dict[str, str] = {}
+        self.latencies_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
+        self._new_latencies_ms: list[float] = []
+        self._group = group
+        self._times = times
+        self._orders = [TopicPartition(ORDERS.name, number) for number in range(partitions)]
+        self._outputs = [TopicPartition(t, n) for t in OUTPUTS for n in range(partitions)]
+        self._admin = AIOKafkaAdminClient(**client)
+        self._consumer = AIOKafkaConsumer(
+            **client,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=100,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._admin.start()
+        await self._consumer.start()
+        self._consumer.assign(self._outputs)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._consumer.stop()
+        await self._admin.close()
+
+    async def follow(self) -> None:
+        """Read without end."""
+        while True:
+            for tp, records in (await self._consumer.getmany(timeout_ms=500)).items():
+                self.counts[tp.topic] += len(records)
+                now_s = time.monotonic()
+                for record in records:
+                    self._see(tp.topic, record, now_s)
+
+    async def lag(self) -> int:
+        """Return how many records of orders the workers have not committed yet."""
+        ends = await self._consumer.end_offsets(self._orders)
+        committed = await self._admin.list_consumer_group_offsets(
+            self._group, partitions=self._orders
+        )
+        return sum(
+            end - (max(0, committed[tp].offset) if tp in committed else 0)
+            for tp, end in ends.items()
+        )
+
+    async def tasks(self) -> dict[str, list[str]] | None:
+        """Return the partitions of each member by client id; None while that is open."""
+        try:
+            answers = await self._admin.describe_consumer_groups([self._group])
+        except KafkaError:  # its coordinator is made with its first member
+            return None
+        group = answers[0].to_object()["groups"][0]
+        if group["state"] != "Stable":
+            return None
+        return {m["client_id"]: _assigned(m["member_assignment"]) for m in group["members"]}
+
+    def take_new_latencies_ms(self) -> Sequence[float]:
+        """Return the latencies of what was seen since the last call."""
+        taken, self._new_latencies_ms = self._new_latencies_ms, []
+        return taken
+
+    def _see(self, topic: str, record: Any, now_s: float) -> None:
+        if topic == DEAD_LETTERS:
+            self.latest[topic] = _dead_letter_text(record)
+            return
+        event = parse(record.value)
+        self.latest[topic] = _event_text(event)
+        sent_s = self._times.take(event["causation_id"])
+        if sent_s is not None:
+            self.latencies_ms.append((now_s - sent_s) * 1_000)
+            self._new_latencies_ms.append((now_s - sent_s) * 1_000)
+
+
+def _assigned(assignment: bytes) -> list[str]:
+    decoded = ConsumerProtocolMemberAssignment.decode(assignment)
+    return sorted(
+        f"{topic}-{number}" for topic, numbers in decoded.assignment for number in numbers
+    )
+
+
+def _dead_letter_text(record: Any) -> str:
+    headers = {name: value.decode() for name, value in record.headers}
+    topic, partition, offset = (
+        headers[f"__streams.errors.{part}"] for part in ("topic", "partition", "offset")
+    )
+    return f"DEAD  {topic}-{partition}@{offset}  {headers['headrace.reason']}"
+
+
+def _event_text(event: Any) -> str:
+    data = event["data"]
+    if event["event_type"] == "user.vip_upgraded":
+        nth = _ordinal(data["order_count"])
+        return f"VIP   {data['user_id']} at the {nth} order {data['order_id']}"
+    return f"HIGH  {data['user_id']} {data['amount']:,.2f} {data['currency']} {data['order_id']}"
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in _ENGLISH_TEENS:
+        return f"{number}th"
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"

@@ -1,0 +1,113 @@
+"""What the demo says: plain lines, with colour where a person looks at a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from demo.oracle import Outcome
+
+_DIFFERENCES_SHOWN = 20
+_DIFFERENCE_CHARACTERS = 400
+_STYLES = {"HIGH": "yellow", "VIP": "green", "DEAD": "red"}
+
+
+class Reading(NamedTuple):
+    """How it stands at one moment; counts since the start."""
+
+    seconds: float
+    orders: int
+    derived: int
+    dead_letters: int
+    lag: int
+    latencies_ms: Sequence[float]
+    """Of what was seen since the last reading."""
+
+
+class Report:
+    """Says it on stdout, a line at a time."""
+
+    def __init__(self) -> None:
+        self._last = Reading(0, 0, 0, 0, 0, ())
+        self._kinds: list[str] = []
+
+    def note(self, line: str) -> None:
+        """Say what is going on."""
+        _say(line, "cyan")
+
+    def tasks(self, worker: str, partitions: Iterable[str]) -> None:
+        """Say what a worker has to do."""
+        _say(f"{worker}: {' '.join(partitions) or 'nothing to do'}", "cyan")
+
+    def reading(self, now: Reading, latest: Mapping[str, str]) -> None:
+        """Say how it stands, and one of the latest events, another kind each time."""
+        last, self._last = self._last, now
+        rate = (now.orders - last.orders) / max(now.seconds - last.seconds, 0.001)
+        _say(
+            f"{now.seconds:5.0f} s  orders {now.orders:,} ({rate:,.0f}/s)  derived {now.derived:,}"
+            f"  dead letters {now.dead_letters:,}  lag {now.lag:,}"
+            f"  latency {_latency(now.latencies_ms)}"
+        )
+        self._kinds = [kind for kind in latest if kind not in self._kinds] + [
+            kind for kind in self._kinds if kind in latest
+        ]
+        if self._kinds:
+            kind = self._kinds.pop(0)
+            self._kinds.append(kind)
+            text = latest[kind]
+            _say(f"         {text}", _STYLES.get(text.split(" ", 1)[0]))
+
+    def summary(
+        self, outcome: Outcome, *, skipped: int, seconds: float, latencies_ms: Sequence[float]
+    ) -> None:
+        """Say what came of it all. The events are those that were read back."""
+        orders = self._last.orders
+        high = sum(map(len, outcome.high_value_orders.values()))
+        vips = sum(map(len, outcome.vip_upgrades.values()))
+        reasons = Counter(letter.reason for letter in outcome.dead_letters)
+        told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+        _say("")
+        _say(f"orders in     {orders:,} in {seconds:.1f} s: {orders / seconds:,.0f} a second")
+        _say(f"derived       {high:,} high-value orders, {vips:,} VIP upgrades")
+        _say(f"dead letters  {reasons.total():,}" + (f": {told}" if told else ""))
+        _say(f"skipped       {skipped:,} (unknown event types, tombstones)")
+        _say(f"users         {len(outcome.user_orders):,} in the table user_orders")
+        _say(f"latency       {_latency(latencies_ms)}, from sent to seen by a reader downstream")
+
+    def equal(self) -> None:
+        """Say that the check found nothing."""
+        _say("everything that came out equals the plain-Python oracle", "bold green")
+
+    def different(self, differences: Sequence[str]) -> None:
+        """Say what the check found."""
+        _say(f"{len(differences):,} differences from the plain-Python oracle:", "bold red")
+        for line in differences[:_DIFFERENCES_SHOWN]:
+            _say(f"  {line[:_DIFFERENCE_CHARACTERS]}", "red")
+        if len(differences) > _DIFFERENCES_SHOWN:
+            _say(f"  ... and {len(differences) - _DIFFERENCES_SHOWN:,} more", "red")
+
+    def kept(self, folder: Path) -> None:
+        """Say where to look for the cause."""
+        _say(f"logs, state and Kafka's data are kept in {folder}", "cyan")
+
+
+def _latency(latencies_ms: Sequence[float]) -> str:
+    if not latencies_ms:
+        return "-"
+    ordered = sorted(latencies_ms)
+    p50, p99 = (ordered[int(share * (len(ordered) - 1))] for share in (0.5, 0.99))
+    return f"p50 {p50:.0f} ms p99 {p99:.0f} ms"
+
+
+def _say(line: str, style: str | None = None) -> None:
+    if style is None or not sys.stdout.isatty():
+        click.echo(line)
+        return
+    from rich.console import Console  # noqa: PLC0415 - 60 ms that a pipe has no use for
+
+    Console().print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,230 @@
+"""The demo's course: Kafka, workers, orders, and the check of everything that came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from config.kafka_client import kafka_client_options
+from config.settings import Settings
+from demo.ending import EndSignals
+from demo.generator import OrderGenerator
+from demo.load import Load
+from demo.observer import Observer
+from demo.readback import Verdict, check, read_disk, read_topics, topics_of
+from demo.report import Reading, Report
+from demo.workers import APP_ID, Workers
+from streams.broker import EmbeddedKafka
+from streams.engine.admin import partition_counts
+from streams.errors import HeadraceError
+from streams.prepare import prepare_topics
+from streams.topics import DEAD_LETTERS, ORDERS
+from streams.topology import TOPOLOGY
+
+T = TypeVar("T")
+_POLL_S = 0.1
+_JOIN_TIMEOUT_S = 45.0
+_DRAIN_TIMEOUT_S = 60.0
+
+
+class Plan(NamedTuple):
+    """What is asked for; without `seconds` it goes on until a signal ends it."""
+
+    seconds: float | None = None
+    rate: int = 2_000
+    workers: int = 2
+    partitions: int = 4
+    seed: int | None = None
+    poison: float = 0.005
+    users: int = 2_000
+
+
+def run_demo(plan: Plan, settings: Settings, ends: EndSignals) -> int:
+    """Run the demo; return 0 if all that came out is right, else 1.
+
+    Whatever ends it, nothing that it started is left. Its folder is left only after a failure.
+    Raises HeadraceError, or EndedBySignal.
+    """
+    report = Report()
+    folder = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
+    keep = False
+    try:
+        with _kafka(settings, folder / "kafka") as known:
+            verdict = ends.run(_Demo(plan, known, folder, report).run())
+        keep = bool(verdict.differences)
+    except Exception:
+        keep = True
+        raise
+    finally:
+        if keep:
+            report.kept(folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return int(keep)
+
+
+@contextlib.contextmanager
+def _kafka(settings: Settings, folder: Path) -> Iterator[Settings]:
+    """Yield settings that name a Kafka whose topics are free for the demo."""
+    if settings.kafka_brokers:
+        yield settings
+        return
+    kafka = EmbeddedKafka(folder)
+    kafka.start()
+    try:
+        brokers = tuple(kafka.bootstrap.split(","))
+        yield settings.model_copy(update={"kafka_brokers": brokers})
+    finally:
+        kafka.stop(term_timeout_s=0)  # nobody needs its data any more
+
+
+class _Demo:
+    """One run on a Kafka that is there."""
+
+    def __init__(self, plan: Plan, settings: Settings, folder: Path, report: Report) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._client = {**kafka_client_options(settings), "client_id": APP_ID}
+        self._report = report
+        self._workers = Workers(folder)
+
+    async def run(self) -> Verdict:
+        """Send orders and check what came of them; without an end in the plan, never return."""
+        await refuse_used_topics(self._client, topics_of(APP_ID))
+        try:
+            self._workers.start(self._plan.workers, self._settings)
+            partitions = await self._prepare()
+            load = Load(self._client, ORDERS.name, partitions, self._generator())
+            observer = Observer(self._client, APP_ID, partitions, load.times)
+            async with observer, load:
+                await _alongside(
+                    self._course(load, observer), observer.follow(), self._workers.watch()
+                )
+            self._report.note("stopping the workers, and reading everything back ...")
+            await self._workers.stop()
+            return await self._check(partitions, load, observer)
+        finally:
+            self._workers.end()
+
+    async def _prepare(self) -> int:
+        return await prepare_topics(
+            TOPOLOGY,
+            self._client,
+            application_id=APP_ID,
+            default_partitions=self._plan.partitions,
+            replication_factor=self._settings.kafka_replication_factor,
+            create=self._settings.kafka_auto_create_topics,
+        )
+
+    def _generator(self) -> OrderGenerator:
+        plan = self._plan
+        seed = secrets.randbelow(1_000_000) if plan.seed is None else plan.seed
+        return OrderGenerator(seed, plan.users, plan.poison)
+
+    async def _course(self, load: Load, observer: Observer) -> None:
+        """Wait for the workers, send, and wait until they have committed all of it."""
+        await self._settled(observer)
+        await _alongside(self._sent_and_done(load, observer), self._tell(load, observer))
+        await self._tell_once(load, observer)
+
+    async def _settled(self, observer: Observer) -> None:
+        """Return when every worker has its share."""
+        names = self._workers.names()
+        deadline = time.monotonic() + _JOIN_TIMEOUT_S
+        while (tasks := await observer.tasks()) is None or tasks.keys() != names.keys():
+            if time.monotonic() > deadline:
+                raise HeadraceError(f"the workers have not joined within {_JOIN_TIMEOUT_S:g} s")
+            await asyncio.sleep(_POLL_S)
+        for client_id, name in names.items():
+            self._report.tasks(name, tasks[client_id])
+
+    async def _sent_and_done(self, load: Load, observer: Observer) -> None:
+        await load.run(self._plan.rate, self._plan.seconds)
+        deadline = time.monotonic() + _DRAIN_TIMEOUT_S
+        while (lag := await observer.lag()) > 0:
+            if time.monotonic() > deadline:
+                raise HeadraceError(
+                    f"{lag:,} orders are not committed {_DRAIN_TIMEOUT_S:g} s after the last one"
+                )
+            await asyncio.sleep(_POLL_S)
+
+    async def _tell(self, load: Load, observer: Observer) -> None:
+        due = time.monotonic()
+        while True:
+            due += 1
+            await asyncio.sleep(due - time.monotonic())
+            await self._tell_once(load, observer)
+
+    async def _tell_once(self, load: Load, observer: Observer) -> None:
+        reading = Reading(
+            seconds=load.seconds,
+            orders=load.sent,
+            derived=observer.counts.total() - observer.counts[DEAD_LETTERS],
+            dead_letters=observer.counts[DEAD_LETTERS],
+            lag=await observer.lag(),
+            latencies_ms=observer.take_new_latencies_ms(),
+        )
+        self._report.reading(reading, observer.latest)
+
+    async def _check(self, partitions: int, load: Load, observer: Observer) -> Verdict:
+        records = await read_topics(self._client, topics_of(APP_ID), partitions)
+        disk = read_disk(self._workers.data_folders(), partitions)
+        verdict = await asyncio.to_thread(check, records, disk, APP_ID)
+        if sent := load.sent - sum(len(r) for tp, r in records.items() if tp.topic == ORDERS.name):
+            verdict.differences.insert(0, f"orders: {sent} of those sent are not in the topic")
+        self._report.summary(
+            verdict.actual,
+            skipped=verdict.expected.skipped,
+            seconds=load.seconds,
+            latencies_ms=list(observer.latencies_ms),
+        )
+        if verdict.differences:
+            self._report.different(verdict.differences)
+        else:
+            self._report.equal()
+        return verdict
+
+
+async def refuse_used_topics(client: Mapping[str, Any], topics: tuple[str, ...]) -> None:
+    """Raise HeadraceError if one of the topics holds, or has held, records."""
+    counts = await partition_counts(client, topics)
+    found = [TopicPartition(name, number) for name, n in counts.items() for number in range(n)]
+    if not found:
+        return
+    consumer = AIOKafkaConsumer(**client)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(found)
+    finally:
+        await consumer.stop()
+    if used := sorted({tp.topic for tp, end in ends.items() if end > 0}):
+        raise HeadraceError(
+            f"the demo needs empty topics, but this cluster has records in {', '.join(used)}: "
+            "delete them, or unset KAFKA_BROKERS for an embedded Kafka"
+        )
+
+
+async def _alongside(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, None]) -> T:
+    """Return what work returns, while the endless others run; the first error of any is raised."""
+    main = asyncio.ensure_future(work)
+    beside = [asyncio.ensure_future(other) for other in others]
+    everything: list[asyncio.Future[Any]] = [main, *beside]
+    try:
+        await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+        for task in beside:
+            if task.done():
+                await task
+        return await main
+    finally:
+        for task in everything:
+            task.cancel()
+        await asyncio.gather(*everything, return_exceptions=True)
