@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -31,6 +32,7 @@ def worker() -> None:
     from commands.kafka import settings_with_kafka
     from config.settings import load_settings
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the loop has its own handlers
     settings = load_settings()
     with settings_with_kafka(settings) as known:
         asyncio.run(_run(known))

