@@ -11,6 +11,7 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Collection,
+    Coroutine,
     Iterable,
     Iterator,
     Mapping,
@@ -19,7 +20,7 @@ from collections.abc import (
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.engine.cluster import Bounds, Committed, Grouping, Listener, out_of_range
 from streams.engine.errors import CommitFailedError, FencedError
@@ -60,6 +61,8 @@ class MemoryKafka:
         self.offsets: dict[tuple[str, TopicPartition], Committed] = {}
         self.run_lengths: Iterator[int] = itertools.repeat(1_000_000)
         """How many records the next runs have at the most: where the input is cut."""
+        self.delays: Iterator[int] = itertools.repeat(1)
+        """How many turns of the event loop the next answers take: what may come in between."""
         self._epochs: dict[str, int] = {}
         self._open: dict[str, _Transaction] = {}
         self._groups: dict[str, _Group] = {}
@@ -181,11 +184,7 @@ class _Group:
 
     async def _revoke(self) -> None:
         for member in self._alive():
-            try:
-                await member.revoke()
-            except BaseException:
-                if not member.cluster.is_cut:  # a crash within the callback is the member's own
-                    raise
+            await self._call(member, member.revoke())
 
     async def _assign(self) -> None:
         members = self._alive()
@@ -194,7 +193,15 @@ class _Group:
             names = {name: m for name, m in self._members.items() if m in members}
             told = {name: member.grouping.describe() for name, member in names.items()}
             for name, partitions in leader.grouping.assign(told).items():
-                await names[name].assign(partitions)
+                await self._call(names[name], names[name].assign(partitions))
+
+    @staticmethod
+    async def _call(member: "MemorySource", callback: Coroutine[Any, Any, None]) -> None:
+        try:
+            await callback
+        except BaseException:
+            if not member.cluster.is_cut:  # a crash within the callback is the member's own
+                raise
 
     def _alive(self) -> list["MemorySource"]:
         self._members = {n: m for n, m in self._members.items() if not m.cluster.is_cut}
@@ -227,7 +234,8 @@ class MemoryCluster:
 
     async def answered(self) -> None:
         """Return when the broker has been reached: never, once cut off."""
-        await asyncio.sleep(0)
+        for _ in range(next(self.kafka.delays)):
+            await asyncio.sleep(0)
         if self.is_cut:
             await asyncio.Event().wait()
 

@@ -23,6 +23,7 @@ from streams.engine.failpoints import InjectedFailureError, Step
 from streams.engine.layout import own_topics
 from streams.engine.records import Record, TopicPartition
 from streams.engine.store import Store, StoreMemory
+from streams.engine.task import State
 from streams.memory import MemoryCluster, MemoryKafka
 
 T = TypeVar("T")
@@ -72,6 +73,8 @@ class Driver:
         self._wanted = workers
         self.crashes = 0
         """How many workers were killed so far."""
+        self.struck: list[Step] = []
+        """The steps at which an armed crash or failure happened."""
         self.kafka = self._do(self._make_kafka())
 
     def __enter__(self) -> Self:
@@ -111,6 +114,10 @@ class Driver:
         self.kafka.run_lengths = (
             itertools.cycle(lengths) if lengths else itertools.repeat(1_000_000)
         )
+
+    def delay_answers(self, turns: Iterable[int]) -> None:
+        """Let Kafka's answers take so many turns of the event loop each from now on, repeated."""
+        self.kafka.delays = itertools.cycle(list(turns) or [1])
 
     def settle(self) -> None:
         """Run until all input is processed and committed, or the last worker has crashed.
@@ -180,14 +187,20 @@ class Driver:
 
     def fail_at(self, step: Step, visit: int = 1) -> None:
         """Make a step fail with an ordinary error at the `visit`-th time from now."""
-        failpoints.arm(step, failpoints.on_visit(visit, _fail))
+        failpoints.arm(step, failpoints.on_visit(visit, self._fail))
 
     def _crash(self, step: Step) -> None:
         name = step.value
         victim = next((r for r in self._workers if self._reached(r)), self._workers[0])
         victim.cluster.cut()
         self.crashes += 1
+        self.struck.append(step)
         raise CrashedError(name)
+
+    def _fail(self, step: Step) -> None:
+        name = step.value
+        self.struck.append(step)
+        raise InjectedFailureError(name)
 
     @staticmethod
     def _reached(running: _Running) -> bool:
@@ -222,6 +235,11 @@ class Driver:
     def workers(self) -> int:
         """Return how many workers run."""
         return sum(not running.cluster.is_cut for running in self._workers)
+
+    @property
+    def workers_started(self) -> int:
+        """Return how many workers were started and neither stopped nor removed after a crash."""
+        return len(self._workers)
 
     # -- inside ---------------------------------------------------------------------------------------
 
@@ -260,8 +278,13 @@ class Driver:
         )
 
     async def _stop(self, running: _Running) -> None:
-        self._workers.remove(running)
-        await running.worker.app.stop()
+        running.cluster.enter()
+        try:
+            await running.worker.app.stop()
+        except CrashedError:
+            await self._kill(running)
+        else:
+            self._workers.remove(running)
 
     async def _kill(self, running: _Running) -> None:
         if not running.cluster.is_cut:
@@ -276,11 +299,17 @@ class Driver:
             await self.kafka.group(self.settings.app_id).rejoin()
 
     async def _settle(self) -> None:
-        await self._until(self._is_settled)
+        await self._until(lambda: self._is_settled() or self._has_lost_one())
+        while self._has_lost_one():  # the group notices, as it does by a session time-out
+            await self._kill(next(r for r in self._workers if r.cluster.is_cut))
+            await self._until(lambda: self._is_settled() or self._has_lost_one())
         for running in self._workers:
             engine = running.worker.engine
             if not running.cluster.is_cut and engine is not None and engine.failed.done():
                 await engine.failed
+
+    def _has_lost_one(self) -> bool:
+        return 0 < self.workers < len(self._workers)
 
     def _is_settled(self) -> bool:
         alive = [running.worker.engine for running in self._workers if not running.cluster.is_cut]
@@ -293,8 +322,13 @@ class Driver:
                 committed = self.kafka.offsets.get((group, tp))
                 if (committed.offset if committed else 0) < self.kafka.stable_end(tp):
                     return False
-        # A commit ends with its write to disk, which the broker knows nothing of.
-        return all(task.commit is None for e in alive if e is not None for task in e.tasks.values())
+        # Restoring, and a commit's write to disk, are nothing that the broker knows of.
+        return all(
+            task.state is State.RUNNING and task.commit is None
+            for engine in alive
+            if engine is not None
+            for task in engine.tasks.values()
+        )
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         deadline_s = self._clock.monotonic_s() + _DEADLINE_S
@@ -303,11 +337,6 @@ class Driver:
                 msg = f"the driver's workers did not settle within {_DEADLINE_S:g} s"
                 raise TimeoutError(msg)
             await self.kafka.wait_for_news(0.002)
-
-
-def _fail(step: Step) -> None:
-    name = step.value
-    raise InjectedFailureError(name)
 
 
 def records_of(events: Iterable[Any]) -> Iterator[tuple[bytes | None, bytes | None]]:

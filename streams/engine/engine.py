@@ -13,7 +13,7 @@ from typing import Any, Final
 from streams.engine.assignor import TaskGrouping, stored_tasks
 from streams.engine.batch import Batch
 from streams.engine.clock import Clock, SystemClock
-from streams.engine.cluster import Cluster, Source
+from streams.engine.cluster import Bounds, Cluster, Source
 from streams.engine.committing import start_commit
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Topology
@@ -80,6 +80,8 @@ class Engine:
         self._owners: dict[TopicPartition, Task] = {}
         self._assigned = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._handing_over = asyncio.Lock()
+        self._leaving = False
         self._beside: set[asyncio.Task[Any]] = set()
         self._taking: dict[str, asyncio.Task[None]] = {}
         self._pace = Pace(config, self.clock)
@@ -112,13 +114,16 @@ class Engine:
 
     async def stop(self) -> None:
         """Finish the batch, commit, let go of everything and leave the group."""
+        self._leaving = True
         loop, self._loop = self._loop, None
-        if loop is not None and self._source is not None:
-            if not self.failed.done():
+        try:
+            if loop is not None and not self.failed.done():
                 await self._hand_over(close=True)
-            loop.cancel()
-            await self._source.stop()
-        await self._end_everything()
+        finally:
+            if loop is not None and self._source is not None:
+                loop.cancel()
+                await self._source.stop()
+            await self._end_everything()
 
     async def crash(self) -> None:
         """End at once, as a killed process does: commit nothing, tell nobody (tests)."""
@@ -170,6 +175,8 @@ class Engine:
             self.fail(error)
 
     def _adopt(self, partitions: Collection[TopicPartition]) -> None:
+        if self._leaving:  # everything is handed over already; the group hears of it in a moment
+            return
         wanted = {task_id: found for tp in partitions for task_id, found in [self._task_of(tp)]}
         for task_id in self.tasks.keys() - wanted.keys():
             gone = self.tasks.pop(task_id)
@@ -198,6 +205,10 @@ class Engine:
 
     async def _hand_over(self, *, close: bool) -> None:
         """Finish the batch in work, commit every task within the time that a hand-over has."""
+        async with self._handing_over:  # a stop in the midst of a revocation waits for its commits
+            await self._hand_over_now(close=close)
+
+    async def _hand_over_now(self, *, close: bool) -> None:
         taking, self._taking = list(self._taking.values()), {}
         for work in taking:
             work.cancel()
@@ -207,7 +218,10 @@ class Engine:
             for task in running:
                 task.state = State.SUSPENDED
         reach(Step.REVOKE_BEFORE_COMMIT)
-        await asyncio.gather(*(self._last_commit(task) for task in running))
+        last = (self._last_commit(task) for task in running)
+        for outcome in await asyncio.gather(*last, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
         reach(Step.REVOKE_AFTER_COMMIT)
         if close:
             for task in self.tasks.values():
@@ -244,6 +258,10 @@ class Engine:
         source = self._source
         assert source is not None  # noqa: S101 - assignments come from it
         tries = 0
+        async with (
+            self._turn
+        ):  # a batch may still be on its way through agents that the task forgot
+            task.rewind()
         while True:
             try:
                 positions = await take(task, self._memory, self.partitions)
@@ -260,6 +278,7 @@ class Engine:
             source.seek(tp, offset, end)
         source.resume(positions)
         task.state = State.RUNNING
+        log.info("%s: taken, reads on from %s", task.id, _offsets(positions))
         task.commit_due_s = self._pace.first_due_s(task.partition, len(self.tasks))
         self._taking.pop(task.id, None)
         self._assigned.set()
@@ -294,25 +313,28 @@ class Engine:
         source = self._source
         assert source is not None  # noqa: S101 - start() has just made it
         while not self.failed.done():
-            ready = [tp for tp, t in self._owners.items() if self._may_work(t)]
-            if not ready:
+            working = {tp: t for tp, t in self._owners.items() if self._may_work(t)}
+            ready = [tp for tp, task in working.items() if task.wants(tp)]
+            if ready:
+                await self._fetch(source, ready)
+            elif not working:
                 self._assigned.clear()
                 await _wait(self._assigned, _LONGEST_WAIT_S / 5)
-                self._start_due_commits()
-                continue
-            try:
-                fetched = await source.fetch(ready, self._pace.fetch_timeout_s(self.tasks.values()))
-            except KafkaUnavailableError as error:
-                log.warning("fetching: %s; trying again", _text(error))
-                await asyncio.sleep(_LONGEST_WAIT_S)
-                fetched = {}
-            for tp, run in fetched.items():
-                owner = self._owners.get(tp)
-                if owner is not None and owner.state is State.RUNNING:
-                    owner.offer(tp, run)
             for task in list(self.tasks.values()):
                 await self._work(task, source)
             self._start_due_commits()
+
+    async def _fetch(self, source: Source, ready: Collection[TopicPartition]) -> None:
+        try:
+            fetched = await source.fetch(ready, self._pace.fetch_timeout_s(self.tasks.values()))
+        except KafkaUnavailableError as error:
+            log.warning("fetching: %s; trying again", _text(error))
+            await asyncio.sleep(_LONGEST_WAIT_S)
+            return
+        for tp, run in fetched.items():
+            owner = self._owners.get(tp)
+            if owner is not None and owner.state is State.RUNNING:
+                owner.offer(tp, run)
 
     def _may_work(self, task: Task) -> bool:
         """Tell whether a task may process more: a full epoch waits for the commit before it."""
@@ -331,7 +353,10 @@ class Engine:
                     return
                 tp, piece = taken
                 reach(Step.PROCESS_BEFORE_BATCH)
-                await self._process(task, tp, piece)
+                try:
+                    await self._process(task, tp, piece)
+                except _OvertakenError:
+                    return
                 reach(Step.PROCESS_AFTER_BATCH)
                 self._pace.processed(piece.end - piece.begin)
             self._start_due_commits()
@@ -340,7 +365,8 @@ class Engine:
         """Process a slice; return how many of its records were dropped because a rule raised.
 
         A slice that raises is undone for all agents and halved, until the record that does it stands
-        alone. Raises CauselessFailureError if the halves succeed where the whole did not.
+        alone. Raises CauselessFailureError if the halves succeed where the whole did not, and
+        _OvertakenError, with nothing accepted, if the task was given up while agents worked.
         """
         if not piece.events:
             task.accept(tp, piece, None)
@@ -348,6 +374,8 @@ class Engine:
         batch = task.batch(tp, piece)
         await self._deliver(tp, batch)
         await self._finished(batch)
+        if task.state is not State.RUNNING:  # the commit before failed, and took this with it
+            raise _OvertakenError
         reach(Step.PROCESS_AFTER_AGENTS)
         if batch.fatal is not None:
             raise batch.fatal
@@ -412,10 +440,16 @@ class Engine:
                 self.fail(final)
         elif error is not None:
             self.fail(error)
+        else:
+            self._fences = 0  # only a row of them without a commit between is a quarrel
 
     def _backlog(self) -> int:
         source = self._source
         return 0 if source is None else sum(source.backlog(tp) for tp in self._owners)
+
+
+class _OvertakenError(Exception):
+    """A batch's task was given up while its agents worked."""
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
@@ -430,6 +464,10 @@ async def _cancel(task: asyncio.Task[None] | None) -> None:
     if task is not None and not task.done():
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _offsets(positions: dict[TopicPartition, Bounds]) -> str:
+    return ", ".join(f"{tp.topic} {bounds.begin}" for tp, bounds in positions.items())
 
 
 def _text(error: BaseException) -> str:

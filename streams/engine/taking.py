@@ -11,7 +11,12 @@ from typing import Any
 import msgspec
 
 from streams.engine.cluster import Bounds, Committed
-from streams.engine.errors import StateMismatchError, StoreCorruptError, StoreLockedError
+from streams.engine.errors import (
+    StateMismatchError,
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+)
 from streams.engine.failpoints import Step, reach
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store, StoreMemory, discard
@@ -30,7 +35,6 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     """
     # 1. Fence: every earlier owner's producer is refused from here on, its transaction is over.
     reach(Step.TAKE_BEFORE_FENCE)
-    task.forget_input()
     if task.producer is not None:
         task.producer.abandon()
     task.producer = task.cluster.producer(
@@ -117,7 +121,11 @@ async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
 
 def _usable(task: Task, store: Store, memory: StoreMemory) -> Store:
     """Return the store, emptied if it is so old that it may hold rows whose deletion is forgotten."""
-    position = store.position()
+    try:
+        position = store.position()
+    except StoreError:
+        store.close()
+        raise
     if position is None:
         return store
     age_ms = task.clock.wall_ms() - position.written_at_ms
@@ -156,8 +164,9 @@ async def _restore(
         log.warning("%s does not belong to the changelog any more; it is rebuilt", task.path)
         _use(task, _emptied(task, task.store, memory))
         position = Position(partitions=partitions)
-    if task.config.exactly_once and position.sources == sources and position.changelogs:
+    if task.config.exactly_once and sources and position.sources == sources:
         # State and offsets move together (law 2): equal offsets are equal state, nothing to read.
+        # A store half restored has none.
         task.position = position
         return
     for part in task.parts.values():

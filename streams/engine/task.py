@@ -104,9 +104,9 @@ class Task:
         decoded = self._codecs[source.topic].decode(run)
         self._turns.offer(source, whole(run, decoded))
 
-    def forget_input(self) -> None:
-        """Drop what is queued: it is fetched again from the committed offsets."""
-        self._turns.clear()
+    def wants(self, source: TopicPartition) -> bool:
+        """Tell whether more of an input should be fetched: one that is ahead of the others waits."""
+        return self._turns.waiting(source) < self.config.max_batch_records
 
     def next_slice(self, may_come: Any) -> tuple[TopicPartition, Slice] | None:
         """Return what is to be processed next, if anything is (law 9)."""
@@ -177,9 +177,9 @@ class Task:
         self.undo()
         index = piece.indexes[0]
         now_ms = self.clock.wall_ms()
-        letters = self.epoch.outputs[self.dead_letters_topic]
-        letters += [dead_letters.rejected(source, piece.run, r, now_ms) for r in piece.rejects]
-        letters.append(dead_letters.failed(source, piece.run, index, failure, now_ms))
+        letters = {r.at: dead_letters.rejected(source, piece.run, r, now_ms) for r in piece.rejects}
+        letters[index] = dead_letters.failed(source, piece.run, index, failure, now_ms)
+        self.epoch.outputs[self.dead_letters_topic] += [letters[at] for at in sorted(letters)]
         self._advance(source, piece, Counts(dead=1 + len(piece.rejects)))
 
     def undo(self) -> None:
@@ -194,6 +194,11 @@ class Task:
             self.counts[flow.name].add(ended)
         self.epoch.positions[source] = piece.next_offset
         self.epoch.records += read
+
+    def rewind(self) -> None:
+        """Drop what is queued and what a batch left: it is fetched again from the committed offsets."""
+        self._turns.clear()
+        self.undo()
 
     def forget(self) -> None:
         """Drop everything that is not committed: the task must be taken again before it goes on."""

@@ -59,6 +59,10 @@ class Turns:
         """Queue a slice behind those that its input queued before."""
         self._queues[input_].append(waiting)
 
+    def waiting(self, input_: TopicPartition) -> int:
+        """Return how many events of an input are queued."""
+        return sum(len(waiting.events) for waiting in self._queues[input_])
+
     def clear(self) -> None:
         """Forget what is queued."""
         for queue in self._queues.values():

@@ -1,0 +1,108 @@
+"""Laws 2, 3 and 7: wherever a worker dies or fails, the outcome is that of a run where nothing happened."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.engine.failpoints import Step
+from tests.laws.world import Cuts, Piped, World, cuts, inputs, one_order_each
+
+Kind = Literal["crash", "fail"]
+
+
+class Blow(NamedTuple):
+    """A worker dies, or its step fails, when it reaches the step for that time."""
+
+    step: Step
+    kind: Kind
+    visit: int
+
+    def arm(self, world: World) -> None:
+        strike = {"crash": world.driver.crash_at, "fail": world.driver.fail_at}[self.kind]
+        strike(self.step, self.visit)
+
+
+def blows(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Blow]:
+    return st.builds(Blow, steps, st.sampled_from(["crash", "fail"]), st.integers(1, 5))
+
+
+kinds = st.sampled_from(["crash", "fail"])
+portions = st.lists(inputs(max_size=10), min_size=3, max_size=3)
+
+
+# Three short lives: one worker works; another joins; both die, their disks are lost, two begin anew.
+# Every step of the engine is reached in them, the rest is chance.
+@pytest.mark.parametrize("step", list(Step))
+@settings(max_examples=max(4, settings().max_examples // 5))
+@given(kind=kinds, late=st.sampled_from([1, 1, 2, 3, 5]), portions=portions, cut=cuts)
+def test_a_blow_at_any_step_changes_nothing(
+    step: Step, kind: Kind, late: int, portions: Sequence[Sequence[Piped]], cut: Cuts
+) -> None:
+    with World(cut) as world:
+        Blow(step, kind, late).arm(world)
+        world.append([*one_order_each(0), *portions[0]])
+        world.start(1)
+        world.settle()
+        world.append([*one_order_each(1), *portions[1]])
+        world.start(1)
+        world.settle()
+        world.kill()
+        world.lose_disk()
+        world.append([*one_order_each(2), *portions[2]])
+        world.start(2)
+        world.settle()
+        if late == 1:
+            assert world.driver.struck == [step]
+        world.check()
+
+
+class Life(NamedTuple):
+    """What happens between two restarts."""
+
+    portion: Sequence[Piped]
+    workers: int
+    joins: bool
+    dies: bool
+    loses_disk: bool
+    blow: Blow
+
+
+lives = st.lists(
+    st.builds(
+        Life,
+        inputs(max_size=10),
+        st.integers(1, 3),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([False, False, True]),
+        blows(st.sampled_from(Step)),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(lives=lives, cut=cuts)
+def test_no_number_of_blows_joins_and_lost_disks_changes_anything(
+    lives: Sequence[Life], cut: Cuts
+) -> None:
+    with World(cut) as world:
+        for life in lives:
+            world.kill()
+            if life.loses_disk:
+                world.lose_disk()
+            life.blow.arm(world)
+            world.append(life.portion)
+            world.start(life.workers)
+            if life.joins:
+                world.start(1)
+            elif life.dies and world.driver.workers_started:
+                world.driver.kill_worker()
+            world.settle()
+        world.kill()
+        world.start(1)
+        world.settle()
+        world.check()
