@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 import click
 
@@ -71,13 +72,14 @@ def demo(
       headrace demo --rate 10000 --workers 3 --partitions 6
     """
     from demo.ending import EndedBySignal, EndSignals
-    from streams.kafka_jars import ROOTS
 
     ends = EndSignals()
     ends.install()
-    click.echo(f"starting Kafka {ROOTS[0].rsplit(':', 1)[1]} and {workers} workers ...")
     try:
         from config.settings import load_settings
+
+        settings = load_settings()
+        click.echo(_first_line(settings.kafka_brokers))
         from demo.run import Plan, run_demo
 
         plan = Plan(
@@ -89,7 +91,17 @@ def demo(
             poison=poison,
             users=users,
         )
-        return run_demo(plan, load_settings(), ends)
+        return run_demo(plan, settings, ends)
     except EndedBySignal as end:
+        click.echo("ended: nothing that was started is left")
         # Endless, it has no other way to end; else it was cut short of its proof.
         return 0 if seconds is None else 128 + signal.Signals(end.number)
+
+
+def _first_line(brokers: Sequence[str]) -> str:
+    """Say what takes the first seconds, before what is slow to import."""
+    from streams.kafka_jars import ROOTS
+
+    if brokers:
+        return f"using the Kafka at {', '.join(brokers)} ..."
+    return f"starting Kafka {ROOTS[0].rsplit(':', 1)[1]} ..."

@@ -17,6 +17,7 @@ from demo.poison import KeyValue
 _TICK_S = 0.02
 _MOST_A_TICK = 5_000
 _BATCH_BYTES = 262_144
+_CLOSE_TIMEOUT_S = 1.0
 _REMEMBERED = 500_000  # a derived event that comes later than so many orders has no latency
 _ID_START = b'{"event_id":"'
 
@@ -73,10 +74,14 @@ class Load:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            await self._producer.stop()
-            return
-        # stop() would wait for what Kafka may never acknowledge.
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S if kind else None):
+                await self._producer.stop()
+        except TimeoutError:
+            await self._abandon()
+
+    async def _abandon(self) -> None:
+        """Close it without waiting for what Kafka may never acknowledge."""
         if self._producer._sender.sender_task is not None:  # noqa: SLF001
             self._producer._sender.sender_task.cancel()  # noqa: SLF001
         self._producer._closed = True  # noqa: SLF001

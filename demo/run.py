@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import shutil
 import tempfile
@@ -32,6 +33,7 @@ from streams.topology import TOPOLOGY
 
 T = TypeVar("T")
 _POLL_S = 0.1
+_CONNECT_TIMEOUT_S = 15.0
 _JOIN_TIMEOUT_S = 45.0
 _DRAIN_TIMEOUT_S = 60.0
 
@@ -55,6 +57,7 @@ def run_demo(plan: Plan, settings: Settings, ends: EndSignals) -> int:
     Raises HeadraceError, or EndedBySignal.
     """
     report = Report()
+    _quiet_libraries()
     folder = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
     keep = False
     try:
@@ -65,7 +68,7 @@ def run_demo(plan: Plan, settings: Settings, ends: EndSignals) -> int:
         keep = True
         raise
     finally:
-        if keep:
+        if keep and any(folder.iterdir()):
             report.kept(folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -87,6 +90,12 @@ def _kafka(settings: Settings, folder: Path) -> Iterator[Settings]:
         kafka.stop(term_timeout_s=0)  # nobody needs its data any more
 
 
+def _quiet_libraries() -> None:
+    """Without --verbose, what goes wrong is said once: by the error that it ends in."""
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
 class _Demo:
     """One run on a Kafka that is there."""
 
@@ -100,6 +109,7 @@ class _Demo:
     async def run(self) -> Verdict:
         """Send orders and check what came of them; without an end in the plan, never return."""
         await refuse_used_topics(self._client, topics_of(APP_ID))
+        self._report.note(f"starting the workers: {self._plan.workers} ...")
         try:
             self._workers.start(self._plan.workers, self._settings)
             partitions = await self._prepare()
@@ -196,7 +206,7 @@ class _Demo:
 
 async def refuse_used_topics(client: Mapping[str, Any], topics: tuple[str, ...]) -> None:
     """Raise HeadraceError if one of the topics holds, or has held, records."""
-    counts = await partition_counts(client, topics)
+    counts = await partition_counts(client, topics, timeout_s=_CONNECT_TIMEOUT_S)
     found = [TopicPartition(name, number) for name, n in counts.items() for number in range(n)]
     if not found:
         return
@@ -216,13 +226,13 @@ async def refuse_used_topics(client: Mapping[str, Any], topics: tuple[str, ...])
 async def _alongside(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, None]) -> T:
     """Return what work returns, while the endless others run; the first error of any is raised."""
     main = asyncio.ensure_future(work)
-    beside = [asyncio.ensure_future(other) for other in others]
+    beside = [asyncio.ensure_future(endless) for endless in others]
     everything: list[asyncio.Future[Any]] = [main, *beside]
     try:
         await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
-        for task in beside:
-            if task.done():
-                await task
+        for other in beside:
+            if other.done():
+                await other
         return await main
     finally:
         for task in everything:
