@@ -1,0 +1,386 @@
+"""`headrace verify`: that it finds what differs, and nothing where nothing does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from commands.main import run
+from config.settings import Settings, load_settings
+from streams.app import Worker
+from streams.broker import EmbeddedKafka
+from streams.engine.admin import TopicSpec, ensure_topics
+from streams.engine.api import Batch
+from streams.engine.cluster import Committed
+from streams.engine.definitions import Flow, Table, Topic, Topology
+from streams.engine.kafka import KafkaCluster, KafkaOptions
+from streams.engine.layout import own_topics
+from streams.engine.records import Record, TopicPartition
+from streams.engine.store import Position, Store
+from streams.engine.verify import TaskReport, verify
+from streams.events import OrderCreated
+from streams.prepare import prepare_topics
+from streams.topics import ORDERS
+from streams.topology import TOPOLOGY
+from tests.waiting import until
+
+PARTITIONS = 2
+USERS = 5
+COUNTS: Table[int] = Table("counts", lambda row: b"%d" % row, int)
+
+
+def count(orders: Iterable[OrderCreated], counts: Any) -> Iterable[Any]:
+    for order in orders:
+        user = order.data.user_id
+        counts[user] = counts.get(user, 0) + 1
+    return ()
+
+
+class Application:
+    """A worker that counts orders by user, with topics of its own, on the real Kafka."""
+
+    def __init__(self, client: dict[str, Any], name: str, data_dir: Path) -> None:
+        topic = self.topic = Topic(f"{name}-orders", ORDERS.events, ORDERS.key)
+
+        def register(app: Any) -> None:
+            @app.agent(topic)  # type: ignore[untyped-decorator]
+            async def counter(batches: AsyncIterable[Batch]) -> None:
+                async for batch in batches:
+                    batch.run(count, batch.of(OrderCreated), COUNTS)
+
+        flow = Flow(register, "counter", reads=(topic,), keeps=COUNTS)
+        self.topology = Topology((flow,), dead_letters=f"{name}-dead-letters")
+        self.settings: Settings = load_settings(
+            app_id=name, data_dir=data_dir, commit_interval_ms=20
+        )
+        self.client = client
+        self.options = KafkaOptions(
+            client=client, group=name, session_timeout_ms=1_000, heartbeat_interval_ms=200
+        )
+        self.cluster = KafkaCluster(self.options)
+        self.sent = 0
+        self.workers: list[Worker] = []
+
+    async def make_topics(self) -> None:
+        topics = [self.topic.name, *own_topics(self.topology, self.settings.app_id)]
+        specs = [TopicSpec(name, PARTITIONS, {}) for name in topics]
+        await ensure_topics(self.client, specs, replication_factor=1)
+
+    async def start(self) -> Worker:
+        await self.make_topics()
+        cluster = KafkaCluster(self.options)
+        worker = Worker(self.topology, self.settings, cluster, partitions=PARTITIONS)
+        self.workers.append(worker)
+        await worker.app.start()
+        return worker
+
+    async def produce(self, orders: int) -> None:
+        """Send orders of all users to each partition."""
+        async with AIOKafkaProducer(**self.client) as producer:
+            for n in range(self.sent, self.sent + orders):
+                for partition in range(PARTITIONS):
+                    user = f"user-{n % USERS}"
+                    value = json.dumps(order(f"o-{n}", user)).encode()
+                    await producer.send(self.topic.name, value, user.encode(), partition)
+        self.sent += orders
+
+    async def processed(self) -> None:
+        """Return when all orders are committed."""
+        tps = [TopicPartition(self.topic.name, partition) for partition in range(PARTITIONS)]
+
+        async def all_committed() -> bool:
+            found = await self.cluster.committed(tps)
+            return [found[tp].offset for tp in tps if tp in found] == [self.sent] * PARTITIONS
+
+        await until(all_committed)
+
+    async def ran(self, orders: int) -> None:
+        """Run a worker until it has processed so many more orders."""
+        await self.start()
+        await self.produce(orders)
+        await self.processed()
+        await self.stop()
+
+    async def stop(self) -> None:
+        while self.workers:
+            await self.workers.pop().app.stop()
+
+    async def verified(self, limit: int = 10) -> list[TaskReport]:
+        found = verify(
+            self.topology,
+            self.cluster,
+            application_id=self.settings.app_id,
+            data_dir=self.settings.data_dir,
+            partitions=PARTITIONS,
+            limit=limit,
+        )
+        return [report async for report in found]
+
+    def folder(self, partition: int) -> Path:
+        return self.settings.data_dir / self.settings.app_id / f"{self.topic.name}-{partition}"
+
+    def tamper(self, rows: Mapping[bytes, bytes | None]) -> None:
+        """Write rows into the store of partition 0, at the position where it stands."""
+        store = Store(self.folder(0))
+        position = store.position()
+        assert position is not None
+        store.write({COUNTS.name: rows.items()}, position)
+        store.close()
+
+    async def move_offset(self, offset: int) -> None:
+        producer = self.cluster.producer(f"{self.settings.app_id}-mover")
+        await producer.start()
+        await producer.begin()
+        tp = TopicPartition(self.topic.name, 0)
+        await producer.send_offsets({tp: Committed(offset)})
+        await producer.commit()
+        await producer.close()
+
+        async def is_moved() -> bool:
+            return (await self.cluster.committed([tp]))[tp].offset == offset
+
+        await until(is_moved)
+
+
+def order(order_id: str, user: str) -> dict[str, Any]:
+    return {
+        "event_id": f"e-{order_id}",
+        "event_type": "order.created",
+        "aggregate_id": order_id,
+        "timestamp": 1_763_715_600_000,
+        "data": {"order_id": order_id, "user_id": user, "amount": 5},
+    }
+
+
+@pytest.fixture
+async def application(client_options: dict[str, Any], tmp_path: Path) -> AsyncIterator[Application]:
+    made = Application(client_options, f"app-{uuid.uuid4().hex[:8]}", tmp_path)
+    await made.cluster.start()
+    yield made
+    await made.stop()
+    await made.cluster.stop()
+
+
+async def test_what_a_worker_leaves_is_equal(application: Application) -> None:
+    await application.ran(orders=23)
+    reports = await application.verified()
+    assert [report.is_equal for report in reports] == [True] * PARTITIONS
+    for partition, report in enumerate(reports):
+        assert report.task == f"{application.topic.name}-{partition}"
+        assert report.stored
+        assert report.offsets == {application.topic.name: 23}
+        [table] = report.tables
+        assert (table.table, table.equal, table.newer, table.differing) == ("counts", USERS, 0, 0)
+
+
+async def test_it_stays_equal_while_a_worker_holds_the_store_and_works(
+    application: Application,
+) -> None:
+    await application.start()
+    await application.produce(10)
+    await application.processed()
+
+    async def work() -> None:
+        for _ in range(20):
+            await application.produce(5)
+
+    working = asyncio.create_task(work())
+    for _ in range(3):
+        reports = await application.verified()
+        assert all(report.is_equal for report in reports), reports
+    await working
+    await application.processed()
+    reports = await application.verified()
+    assert all(report.is_equal for report in reports)
+    assert [report.tables[0].equal for report in reports] == [USERS, USERS]
+
+
+async def test_changed_missing_and_foreign_rows_are_each_told(application: Application) -> None:
+    await application.ran(orders=10)
+    application.tamper({b"user-0": b"99", b"user-1": None, b"stranger": b"7"})
+    changed, untouched = await application.verified()
+    assert not changed.is_equal
+    assert untouched.is_equal
+    [table] = changed.tables
+    assert (table.equal, table.differing) == (USERS - 2, 3)
+    assert sorted(table.differences) == [
+        "stranger: on disk 7, not in the changelog",
+        "user-0: on disk 99, in the changelog 2",
+        "user-1: not on disk, in the changelog 2",
+    ]
+    [limited] = (await application.verified(limit=1))[0].tables
+    assert (limited.differing, len(limited.differences)) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("offset", "told"),
+    [
+        (9, "the store is ahead of the committed offset: 10, 9"),
+        (12, "has all of its changelogs, but its offset 10 is not the committed one, 12"),
+        (99, "the committed offset 99 lies outside of what the topic holds, 0 to 12"),
+    ],
+)
+async def test_moved_offsets_are_told(application: Application, offset: int, told: str) -> None:
+    await application.ran(orders=10)
+    await application.produce(2)
+    await application.move_offset(offset)
+    moved, untouched = await application.verified()
+    assert untouched.is_equal
+    assert not moved.is_equal
+    assert any(told in line for line in moved.differences), moved.differences
+
+
+async def test_what_a_store_has_not_seen_yet_is_newer_and_no_difference(
+    application: Application, tmp_path: Path
+) -> None:
+    await application.ran(orders=USERS)
+    folder = application.folder(0)
+    shutil.copytree(folder, tmp_path / "old")
+    await application.ran(orders=3)
+    shutil.rmtree(folder)
+    shutil.move(tmp_path / "old", folder)
+    old, current = await application.verified()
+    assert old.is_equal
+    assert current.is_equal
+    assert (old.tables[0].equal, old.tables[0].newer) == (USERS - 3, 3)
+    assert (current.tables[0].equal, current.tables[0].newer) == (USERS, 0)
+
+
+async def test_a_store_beyond_its_changelog_is_told(application: Application) -> None:
+    await application.ran(orders=3)
+    store = Store(application.folder(0))
+    store.write({}, Position(PARTITIONS, {"counts": 1_000}, {application.topic.name: 3}))
+    store.close()
+    [report, _] = await application.verified()
+    assert "counts: the store stands at offset 1000 of its changelog" in report.differences[0]
+
+
+async def test_a_damaged_store_is_told_and_the_other_tasks_are_compared(
+    application: Application,
+) -> None:
+    await application.ran(orders=3)
+    (application.folder(0) / "CURRENT").write_text("nonsense\n")
+    damaged, other = await application.verified()
+    assert not damaged.is_equal
+    assert str(application.folder(0)) in damaged.differences[0]
+    assert other.is_equal
+
+
+async def test_without_state_on_this_machine_changelog_and_offsets_are_compared_alone(
+    application: Application,
+) -> None:
+    await application.ran(orders=10)
+    shutil.rmtree(application.folder(0))
+    gone, stored = await application.verified()
+    assert (gone.is_equal, gone.stored, stored.stored) == (True, False, True)
+    assert gone.tables[0].equal == USERS
+    assert not application.folder(0).exists()
+
+
+async def test_rows_of_a_group_without_offsets_are_told(
+    application: Application,
+) -> None:
+    await application.make_topics()
+    producer = application.cluster.producer(None)
+    await producer.start()
+    changelog = COUNTS.changelog(application.settings.app_id)
+    await producer.send(0, {changelog: [Record(b"user-1", b"1")]})
+    await producer.close()
+    [report, _] = await application.verified()
+    assert "the changelog has 1 rows, but the group" in report.differences[0]
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(
+    kafka: EmbeddedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, Path]:
+    """Let the command find the real Kafka and an application of its own; return name and folder."""
+    name = f"app-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("KAFKA_BROKERS", kafka.bootstrap)
+    monkeypatch.setenv("HEADRACE_APP_ID", name)
+    monkeypatch.setenv("HEADRACE_DATA_DIR", str(tmp_path))
+    return name, tmp_path
+
+
+def prepared(name: str) -> int:
+    settings = load_settings()
+    client = {"bootstrap_servers": list(settings.kafka_brokers)}
+    made = prepare_topics(
+        TOPOLOGY, client, application_id=name, default_partitions=2, replication_factor=1,
+        create=True,
+    )  # fmt: skip
+    return asyncio.run(made)
+
+
+def test_the_command_prints_a_line_a_task_and_ends_with_0_where_all_is_equal(
+    environment: tuple[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    partitions = prepared(environment[0])
+    assert run(["verify"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == partitions
+    assert lines[0] == (
+        "orders-0  user_orders  0 rows in the changelog, no state on this machine; "
+        "no offsets committed"
+    )
+
+
+def test_the_command_ends_with_1_and_prints_each_difference(
+    environment: tuple[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, folder = environment
+    partitions = prepared(name)
+    store = Store(folder / name / "orders-0")
+    rows: list[tuple[bytes, bytes | None]] = [(b"user-%d" % n, b"{}") for n in range(5)]
+    store.write({"user_orders": rows}, Position(partitions))
+    store.close()
+
+    assert run(["verify", "--limit", "2"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == [
+        "orders-0  user_orders  0 rows equal, 5 DIFFER; no offsets committed",
+        "    user-0: on disk {}, not in the changelog",
+        "    user-1: on disk {}, not in the changelog",
+        "    and 3 more",
+    ]
+
+    assert run(["verify", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["equal"] is False
+    assert [task["stored"] for task in told["tasks"]] == [True] + [False] * (partitions - 1)
+    assert told["tasks"][0]["tables"][0]["differing"] == 5
+
+
+def test_topics_that_are_missing_are_one_line(
+    environment: tuple[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["verify"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("headrace: missing topics: ")
+    assert line.endswith(f"no worker has run here with HEADRACE_APP_ID={environment[0]}")
+
+
+def test_without_kafka_brokers_it_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("KAFKA_BROKERS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert run(["verify"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("headrace: KAFKA_BROKERS is not set: verify needs a running Kafka")
+
+
+def test_its_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", "--help"]) == 0
+    assert "headrace verify --json" in capsys.readouterr().out
