@@ -1,0 +1,140 @@
+"""What README.md shows is run: its new agent on the driver, and each command by name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from commands.main import COMMANDS, cli
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SOURCES = ("agents", "commands", "config", "demo", "streams", "tables")
+LINES_OF_A_FLOW = 50
+# What the flow must come to, told without the README's own test.
+STORY = """
+import json, sys
+from pathlib import Path
+from config.settings import load_settings
+from streams.testing import Driver, records_of
+from streams.topics import OFTEN_CANCELLED, ORDERS, VIP_UPGRADES
+from streams.topology import TOPOLOGY
+from tables.definitions import CANCELLATIONS
+
+def event(number, user, kind="order.cancelled", **data):
+    return {"event_id": f"e-{number}", "event_type": kind, "aggregate_id": "o", "timestamp": number,
+            "data": {"order_id": "o", "user_id": user, **data}}
+
+ada = [event(number, "ada") for number in range(5)]
+bob = [event(number, "bob") for number in range(10, 12)]
+created = [event(number, "ada", "order.created", amount=1) for number in range(20, 30)]
+with Driver(TOPOLOGY, load_settings(data_dir=Path(sys.argv[1]))) as driver:
+    driver.pipe(ORDERS, records_of([*ada, *bob, *created]))
+    print(json.dumps({
+        "often": [json.loads(sent.value)["event_id"] for sent in driver.read(OFTEN_CANCELLED)],
+        "vips": len(driver.read(VIP_UPGRADES)),
+        "table": driver.table(CANCELLATIONS),
+        "changelog": {key: int(value) for key, value in driver.changelog(CANCELLATIONS).items()},
+    }))
+"""
+
+
+def shown_files() -> dict[str, str]:
+    """Return the README's Python blocks by the path that their first line names."""
+    blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return dict(blocks)
+
+
+def added(text: str, block: str) -> str:
+    """Return a file's text with a block: imports on top, rows among the flows, the rest last."""
+    lines = block.splitlines()
+    imports = [line for line in lines if line.startswith(("from ", "import "))]
+    rows = [line for line in lines if line.startswith("    Flow(")]
+    rest = [line for line in lines if line not in [*imports, *rows]]
+    if imports:
+        text = re.sub(r"(?m)^(?=from |import )", "\n".join([*imports, ""]), text, count=1)
+    if rows:
+        text = text.replace("\n)\n# fmt: on", "\n" + "\n".join(rows) + "\n)\n# fmt: on")
+    return text + "\n".join(["", "", *rest, ""])
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the project with the README's flow in it."""
+    folder = tmp_path_factory.mktemp("readme") / "project"
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for path, block in shown_files().items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        there = file.read_text(encoding="utf-8") if file.exists() else None
+        file.write_text(block if there is None else added(there, block), encoding="utf-8")
+    return folder
+
+
+def python(copy: Path, *args: str) -> str:
+    """Run Python in the copy; return what it said."""
+    done = subprocess.run(
+        [sys.executable, *args], cwd=copy, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_agent_it_shows_does_what_it_says(copy: Path, tmp_path: Path) -> None:
+    where = python(copy, "-c", "import streams.topology as t; print(t.__file__)")
+    assert Path(where.strip()).is_relative_to(copy)
+    told = python(copy, "-c", STORY, str(tmp_path))
+    assert told.splitlines()[-1] == (
+        '{"often": ["e-2:user.often_cancelled"], "vips": 1, '
+        '"table": {"ada": 5, "bob": 2}, "changelog": {"ada": 5, "bob": 2}}'
+    )
+
+
+def test_the_test_it_shows_passes(copy: Path) -> None:
+    test = "tests/flows/test_often_cancelled.py"
+    assert "1 passed" in python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", test)
+
+
+def test_the_code_it_shows_passes_the_lint(copy: Path) -> None:
+    new = [path for path in shown_files() if not (ROOT / path).exists()]
+    python(copy, "-m", "ruff", "check", "--no-cache", *new)
+    python(copy, "-m", "ruff", "format", "--no-cache", "--check", *new)
+
+
+def test_an_agent_is_as_short_as_it_seems() -> None:
+    code = [
+        line
+        for path, block in shown_files().items()
+        if not path.startswith("tests/")
+        for line in block.splitlines()
+        if line and not line.startswith(("from ", "import ")) and '"""' not in line
+    ]
+    assert len(code) <= LINES_OF_A_FLOW
+
+
+def commands(text: str) -> set[str]:
+    """Return the commands of `headrace` that a text shows as code."""
+    return set(re.findall(r"(?:^|`|\n +)(?:\w+=\S+ )*(?:\.venv/bin/)?headrace ([a-z]+)", text))
+
+
+def test_every_command_that_it_shows_has_a_help() -> None:
+    shown = commands(README)
+    assert shown >= {"worker", "broker"}
+    for name in sorted(shown):
+        assert name in COMMANDS
+        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
+
+
+def test_what_it_says_is_not_there_is_not_there() -> None:
+    (listed,) = re.findall(r"The commands (.*?) do not exist", README)
+    missing = set(re.findall(r"`(\w+)`", listed))
+    assert missing
+    assert missing & COMMANDS.keys() == set()
