@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 # At INFO they tell of each rebalance, connection and service. What matters of it our own say.
 CHATTY_LOGGERS: Final = ("aiohttp", "aiokafka", "asyncio", "faust", "kafka", "mode")
+# What stops an agent or the app we tell in one line, they in a traceback each; the coordinator calls
+# every rebalance and every first start of a group an error.
+TOLD_BY_US: Final = ("aiokafka.consumer.group_coordinator", "faust.agents", "faust.headrace")
 _HIDDEN: Final = "***"
+_QUIET_S: Final = 10.0
 _SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|credential", re.IGNORECASE)
 _ADDRESS_WITH_LOGIN: Final = re.compile(r"(?P<scheme>\w+://)[^\s/@]+@")
 _PASSWORD_OPTION: Final = re.compile(
@@ -38,6 +42,8 @@ def configure_logging(*, verbose: bool = False, stream: TextIO | None = None) ->
     """
     out = stream or sys.stderr
     handler = logging.StreamHandler(out)
+    if not verbose:
+        handler.addFilter(_SeldomRepeated())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_described(),
@@ -53,6 +59,25 @@ def configure_logging(*, verbose: bool = False, stream: TextIO | None = None) ->
     )
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
+    for name in TOLD_BY_US:
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.CRITICAL)
+
+
+class _SeldomRepeated(logging.Filter):
+    """Lets a library's line through once in ten seconds: aiokafka tells of a lost broker 100 times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_s: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(CHATTY_LOGGERS):
+            return True
+        line = (record.name, str(record.msg))
+        if record.created - self._last_s.get(line, -_QUIET_S) < _QUIET_S:
+            return False
+        self._last_s[line] = record.created
+        return True
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from streams.errors import BrokerUnreachableError, TopicError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _POLL_S = 0.05
 _RETRY_S = 0.5
@@ -117,6 +118,26 @@ def _servers(client_options: Mapping[str, Any]) -> str:
 
 async def _connect(client_options: Mapping[str, Any], progress: _Progress) -> AIOKafkaAdminClient:
     """Return a started admin client; tries for ever, the caller has the deadline."""
+    with _aiokafka_silent():
+        return await _tried(client_options, progress)
+
+
+@contextlib.contextmanager
+def _aiokafka_silent() -> Iterator[None]:
+    """Keep aiokafka from logging each failed try: the caller says in one line what is wrong."""
+    library = logging.getLogger("aiokafka")
+    level = library.level
+    if level >= logging.WARNING:  # unless somebody wants to see everything
+        library.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        library.setLevel(level)
+
+
+async def _tried(
+    client_options: Mapping[str, Any], progress: _Progress
+) -> AIOKafkaAdminClient:
     while True:
         admin = AIOKafkaAdminClient(**client_options)
         try:

@@ -5,6 +5,7 @@ position that the rows belong to. The position is written in the same write batc
 the disk is always at one committed point, however the process ended (law 3).
 """
 
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
@@ -27,6 +28,7 @@ from streams.engine.errors import StoreCorruptError, StoreError, StoreLockedErro
 # No table name is empty, so no row's key begins with a zero byte.
 _POSITION_KEY: Final = b"\x00position"
 _FORMAT: Final = 1
+log = logging.getLogger(__name__)
 _KEY: Final = itemgetter(0)
 
 
@@ -88,7 +90,10 @@ class Store:
 
     def close(self) -> None:
         """Close it; the folder's lock is free afterwards."""
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:  # noqa: BLE001 - a full disk: what is not here is in the changelog
+            log.warning("%s", _store_error(self.path, error))
 
     def position(self) -> Position | None:
         """Return the point that the rows belong to; None for a new store. Raises StoreCorruptError."""
@@ -166,7 +171,7 @@ def _store_error(path: Path, error: Exception) -> StoreError:
         return StoreLockedError(
             f"{path} is held by another process; stop it or give this worker its own HEADRACE_DATA_DIR"
         )
-    if "No space left" in text:
+    if "No space left" in text or "File too large" in text:
         return StoreError(f"{path}: the disk is full; make room and start again, nothing is lost")
     if text.startswith("Corruption") or "checksum" in text or "orrupt" in text:
         return StoreCorruptError(f"{path} is damaged: {text}")
