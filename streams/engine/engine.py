@@ -426,13 +426,13 @@ class Engine:
     def _committed(self, task: Task, commit: asyncio.Task[None]) -> None:
         """Hear how a commit ended."""
         self._beside.discard(commit)
+        error = None if commit.cancelled() else commit.exception()
         if task.commit is not commit or task.state is not State.RUNNING:
             return  # a hand-over waits for it, and hears itself
         task.commit = None
         self._assigned.set()
         if commit.cancelled():
             return
-        error = commit.exception()
         if isinstance(error, RETRIED):
             try:
                 self._retake(task, error)
