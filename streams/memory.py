@@ -177,8 +177,17 @@ class _Group:
                 await self._revoke()
                 await self._assign()
 
-    async def rejoin(self) -> None:
+    async def rejoin(self, source: "MemorySource | None" = None) -> None:
         async with self._rebalance:
+            if source is not None and source not in self._members.values():
+                self._members[f"member-{next(self._numbers)}"] = source
+            await self._revoke()
+            await self._assign()
+
+    async def evict(self, worker: "MemoryCluster") -> None:
+        """Go on without a member, as after a session time-out: it does not hear of it."""
+        async with self._rebalance:
+            self._members = {n: m for n, m in self._members.items() if m.cluster is not worker}
             await self._revoke()
             await self._assign()
 
@@ -434,7 +443,7 @@ class MemorySource:
 
     def rejoin(self) -> None:
         """Leave the present generation and join anew."""
-        task = asyncio.ensure_future(self._group.rejoin())
+        task = asyncio.ensure_future(self._group.rejoin(self))
         self._rejoining.add(task)
         task.add_done_callback(self._rejoining.discard)
 

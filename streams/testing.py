@@ -23,7 +23,7 @@ from streams.engine.failpoints import InjectedFailureError, Step
 from streams.engine.layout import own_topics
 from streams.engine.records import Record, TopicPartition
 from streams.engine.store import Store, StoreMemory
-from streams.engine.task import State
+from streams.engine.task import State, Task
 from streams.memory import MemoryCluster, MemoryKafka
 
 T = TypeVar("T")
@@ -220,6 +220,16 @@ class Driver:
     def kill_worker(self, index: int = 0) -> None:
         """Kill a worker as kill -9 does; the group notices."""
         self._do(self._kill(self._workers[index]))
+
+    def evict_worker(self, index: int = 0) -> None:
+        """Let the group believe that a worker is gone, which does not know it: a zombie."""
+        group = self.kafka.group(self.settings.app_id)
+        self._do(group.evict(self._workers[index].cluster))
+
+    def tasks(self) -> dict[str, Task]:
+        """Return the tasks that running workers own, by id."""
+        engines = [r.worker.engine for r in self._workers if not r.cluster.is_cut]
+        return {id_: t for engine in engines if engine for id_, t in engine.tasks.items()}
 
     def restart(self, *, settle: bool = True) -> None:
         """Kill what still runs and start as many workers as there were; then settle."""

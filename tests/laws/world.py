@@ -68,9 +68,10 @@ class Piped(NamedTuple):
     is_brittle: bool = False
 
 
-def _order(
-    partition: int, user: int, cents: int, ago_ms: int, number: int, *, brittle: bool
+def order(
+    partition: int, user: int, cents: int, ago_ms: int, number: int, *, brittle: bool = False
 ) -> Piped:
+    """Return an order of one of the partition's users."""
     key = f"user-{partition}-{user}"
     data: dict[str, Any] = {"order_id": f"o-{number}", "user_id": key, "amount": cents / 100}
     if brittle:
@@ -93,8 +94,8 @@ def _poison(partition: int, user: int, kind: int, number: int) -> Piped:
 partitions = st.integers(0, PARTITIONS - 1)
 users = st.integers(0, 2)
 numbers = st.integers(0, 10**6)
-orders = st.builds(
-    _order,
+_orders = st.builds(
+    order,
     partitions,
     users,
     st.integers(0, 10**15) | st.integers(99_000, 101_000),
@@ -104,7 +105,7 @@ orders = st.builds(
 )
 poisons = st.builds(_poison, partitions, users, st.integers(0, len(POISONS) - 1), numbers)
 gaps = partitions.map(lambda partition: Piped(partition, is_gap=True))
-records = st.integers(0, 9).flatmap(lambda n: orders if n < 7 else poisons if n < 9 else gaps)
+records = st.integers(0, 9).flatmap(lambda n: _orders if n < 7 else poisons if n < 9 else gaps)
 
 
 def inputs(min_size: int = 0, max_size: int = 24) -> st.SearchStrategy[list[Piped]]:
@@ -114,7 +115,7 @@ def inputs(min_size: int = 0, max_size: int = 24) -> st.SearchStrategy[list[Pipe
 
 def one_order_each(number: int) -> list[Piped]:
     """Return an order for each partition."""
-    return [_order(p, 0, 100_100, 0, 10**7 + number, brittle=False) for p in range(PARTITIONS)]
+    return [order(p, 0, 100_100, 0, 10**7 + number) for p in range(PARTITIONS)]
 
 
 class Cuts(NamedTuple):
@@ -153,6 +154,7 @@ class World:
             workers=workers,
             max_batch_records=cut.max_batch_records,
             max_epoch_records=cut.max_epoch_records,
+            max_stretched_interval_ms=1,
         )
         self.driver.cut_input(cut.run_lengths)
         self.driver.delay_answers(cut.delays)
