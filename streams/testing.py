@@ -12,6 +12,7 @@ crash cuts the worker off from the broker in the midst of the step and drops all
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -225,6 +226,10 @@ class Driver:
         """Let the group believe that a worker is gone, which does not know it: a zombie."""
         group = self.kafka.group(self.settings.app_id)
         self._do(group.evict(self._workers[index].cluster))
+
+    def lose_disk(self) -> None:
+        """Delete all local state; no worker may run."""
+        shutil.rmtree(self.settings.data_dir / self.settings.app_id, ignore_errors=True)
 
     def tasks(self) -> dict[str, Task]:
         """Return the tasks that running workers own, by id."""

@@ -60,18 +60,25 @@ def check(topology: Topology) -> None:
         if names.count(name) > 1:
             msg = f"two flows are called {name}"
             raise DefinitionError(msg)
-    keepers: dict[str, str] = {}
+    keepers: dict[str, Flow] = {}
     for flow in topology.flows:
         if not flow.reads:
             msg = f"flow {flow.name} reads no topic"
             raise DefinitionError(msg)
-        if flow.keeps and (other := keepers.setdefault(flow.keeps.name, flow.name)) != flow.name:
-            msg = f"table {flow.keeps.name} is written by two flows, {other} and {flow.name}"
+        if flow.keeps and (other := keepers.setdefault(flow.keeps.name, flow)) is not flow:
+            msg = f"table {flow.keeps.name} is written by two flows, {other.name} and {flow.name}"
             raise DefinitionError(msg)
     for flow in topology.flows:
         for table in flow.joins:
             if table.name not in keepers:
                 msg = f"flow {flow.name} joins table {table.name}, which no flow keeps"
+                raise DefinitionError(msg)
+            # Agents take a batch one after the other: a join would see its end, wherever that was cut.
+            if shared := {t.name for t in flow.reads} & {t.name for t in keepers[table.name].reads}:
+                msg = (
+                    f"flow {flow.name} joins table {table.name}, which another flow keeps from the same "
+                    f"input {min(shared)}: let one flow do both"
+                )
                 raise DefinitionError(msg)
 
 

@@ -50,7 +50,7 @@ def test_a_blow_at_any_step_changes_nothing(
         world.start(1)
         world.settle()
         world.kill()
-        world.lose_disk()
+        world.driver.lose_disk()
         world.append([*one_order_each(2), *portions[2]])
         world.start(2)
         world.settle()
@@ -93,7 +93,7 @@ def test_no_number_of_blows_joins_and_lost_disks_changes_anything(
         for life in lives:
             world.kill()
             if life.loses_disk:
-                world.lose_disk()
+                world.driver.lose_disk()
             life.blow.arm(world)
             world.append(life.portion)
             world.start(life.workers)

@@ -63,7 +63,7 @@ def test_a_zombie_changes_nothing(
         world.settle()
         world.driver.settings = here
         world.kill()
-        world.lose_disk()
+        world.driver.lose_disk()
         world.start(1)
         world.settle()
         world.check()

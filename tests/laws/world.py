@@ -214,10 +214,6 @@ class World:
             self.kill()
             self.start(1)
 
-    def lose_disk(self) -> None:
-        """Delete every task's folder; no worker may run."""
-        shutil.rmtree(self.folder / self.driver.settings.app_id, ignore_errors=True)
-
     # -- what came of it ----------------------------------------------------------------------------
 
     def expected(self) -> Outcome:
