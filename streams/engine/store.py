@@ -81,6 +81,8 @@ class Store:
         """Open or make the store. Raises StoreLockedError, StoreCorruptError or StoreError."""
         self.path = path
         access = AccessType.read_only() if read_only else AccessType.read_write()
+        if read_only and not path.is_dir():  # rocksdict would make the folder
+            raise StoreError(f"{path}: there is no such folder")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = Rdict(str(path), (memory or StoreMemory()).options(), access_type=access)
@@ -166,13 +168,17 @@ def discard(path: Path) -> None:
 
 def _store_error(path: Path, error: Exception) -> StoreError:
     """Return our error for one of RocksDB's, which come as plain exceptions with a text."""
+    # The text quotes paths: "block checksum mismatch in /household/x.sst" is no lock that is held.
     text = str(error)
-    if "lock" in text.lower() and ("LOCK" in text or "hold" in text):
+    if text.startswith("Corruption") or "No such file" in text:
+        return StoreCorruptError(f"{path} is damaged: {text}")
+    if "lock hold by" in text or "While lock file" in text:
         return StoreLockedError(
-            f"{path} is held by another process; stop it or give this worker its own HEADRACE_DATA_DIR"
+            f"{path} is held by another process; stop it or give this worker its own "
+            f"HEADRACE_DATA_DIR"
         )
     if "No space left" in text or "File too large" in text:
         return StoreError(f"{path}: the disk is full; make room and start again, nothing is lost")
-    if text.startswith("Corruption") or "checksum" in text or "orrupt" in text:
+    if "checksum" in text or "orrupt" in text:
         return StoreCorruptError(f"{path} is damaged: {text}")
     return StoreError(f"{path}: {text}")
