@@ -85,6 +85,7 @@ lives = st.lists(
 )
 
 
+@settings(max_examples=max(8, settings().max_examples // 2))
 @given(lives=lives, cut=cuts)
 def test_no_number_of_blows_joins_and_lost_disks_changes_anything(
     lives: Sequence[Life], cut: Cuts

@@ -1,0 +1,96 @@
+"""Workers come and go: tasks move, and nothing is counted twice or forgotten."""
+
+from pathlib import Path
+
+import pytest
+
+from config.settings import load_settings
+from streams.engine import failpoints
+from streams.engine.failpoints import Step
+from streams.testing import Driver
+from streams.topics import ORDERS
+from streams.topology import TOPOLOGY
+from tables.definitions import USER_ORDERS
+from tests.flows.stories import orders
+
+
+def pipe_everywhere(driver: Driver, numbers: range, *, settle: bool = True) -> None:
+    for partition in range(driver.partitions):
+        user = f"user-{partition}"
+        driver.pipe(ORDERS, orders(numbers, user=user), partition=partition, settle=False)
+    if settle:
+        driver.settle()
+
+
+def counts(driver: Driver) -> list[int]:
+    return [row.orders for row in driver.table(USER_ORDERS).values()]
+
+
+def owners(driver: Driver) -> list[int]:
+    """Return how many tasks each worker has."""
+    return [len(r.worker.engine.tasks) for r in driver._workers if r.worker.engine]
+
+
+def test_a_second_worker_takes_half_of_the_tasks(driver: Driver) -> None:
+    pipe_everywhere(driver, range(5))
+    driver.start_worker()
+    driver.settle()
+    assert owners(driver) == [1, 1]
+    pipe_everywhere(driver, range(5, 8))
+    assert counts(driver) == [8, 8]
+
+
+def test_work_goes_on_where_a_worker_was_killed(driver: Driver) -> None:
+    driver.start_worker()
+    pipe_everywhere(driver, range(5))
+    driver.kill_worker(0)
+    pipe_everywhere(driver, range(5, 8))
+    assert owners(driver) == [2]
+    assert counts(driver) == [8, 8]
+
+
+def test_a_stopped_worker_has_committed_all_that_it_did(driver: Driver) -> None:
+    driver.start_worker()
+    pipe_everywhere(driver, range(5))
+    driver.stop_worker(1)
+    driver.settle()
+    pipe_everywhere(driver, range(5, 8))
+    assert counts(driver) == [8, 8]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_rebalance_in_the_midst_of_a_fetched_run_counts_nothing_twice(
+    tmp_path: Path, workers: int
+) -> None:
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    with Driver(TOPOLOGY, settings, partitions=4, workers=workers, max_batch_records=2) as driver:
+
+        def rejoin(_step: Step) -> None:
+            for running in driver._workers:
+                if running.worker.engine and running.worker.engine._source:
+                    running.worker.engine._source.rejoin()
+
+        failpoints.arm(Step.PROCESS_AFTER_BATCH, failpoints.on_visit(2, rejoin))
+        pipe_everywhere(driver, range(40))
+        assert counts(driver) == [40] * 4
+
+
+def test_a_failed_commit_takes_the_batch_in_work_with_it(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    with Driver(TOPOLOGY, settings, max_batch_records=1, max_epoch_records=1) as driver:
+        for turns in range(25):  # the failure comes at each moment of the next batch once
+            driver.delay_answers([turns])
+            driver.fail_at(Step.COMMIT_BEFORE_END)
+            pipe_everywhere(driver, range(4))
+        assert counts(driver) == [100, 100]
+
+
+def test_a_worker_that_is_stopped_while_tasks_are_taken_away_loses_nothing(driver: Driver) -> None:
+    driver.start_worker()
+    pipe_everywhere(driver, range(5), settle=False)
+    driver.delay_answers([7, 0, 3])
+    driver.stop_worker(0)
+    driver.settle()
+    driver.start_worker()
+    pipe_everywhere(driver, range(5, 8))
+    assert counts(driver) == [8, 8]
