@@ -5,7 +5,6 @@ import logging
 from collections.abc import (
     AsyncIterator,
     Awaitable,
-    Callable,
     Collection,
     Iterable,
     Mapping,
@@ -14,7 +13,7 @@ from collections.abc import (
 from typing import Any, Final, TypeVar
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka import errors as kafka_errors
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient
@@ -40,6 +39,8 @@ T = TypeVar("T")
 
 # 256 KiB a record batch: with 16 KiB the thousands of changelog records of a commit become hundreds of batches.
 _BATCH_BYTES: Final = 262_144
+# aiokafka's level, 9, takes 15 times as long for 8 % less: 9 % of all the time of a worker.
+_LZ4_LEVEL: Final = 1
 _CLOSE_TIMEOUT_S: Final = 2.0
 _ASK_AGAIN_S: Final = 0.1
 # aiokafka leaves the group, and does not come back, when nothing was fetched for so long (5 min by
@@ -71,6 +72,7 @@ class KafkaCluster:
 
     def __init__(self, options: KafkaOptions) -> None:
         install()
+        codec.lz4_encode.__defaults__ = (_LZ4_LEVEL,)
         self.options = options
         self._admin: AIOKafkaAdminClient | None = None
         self._reader: AIOKafkaConsumer | None = None

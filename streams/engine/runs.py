@@ -6,7 +6,8 @@ version has changed it. A consumer asks for runs by `value_deserializer=AS_RUNS`
 aiokafka's own way.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from aiokafka import errors
@@ -18,6 +19,10 @@ from streams.engine.records import Run
 def AS_RUNS(_value: bytes) -> bytes:  # noqa: N802 - a marker, compared by identity
     """Mark a consumer whose records come as runs. Never called."""
     raise AssertionError
+
+
+_offset, _timestamp = attrgetter("offset"), attrgetter("timestamp")
+_key, _value = attrgetter("key"), attrgetter("value")
 
 
 class _RunRecords(fetcher.PartitionRecords):  # type: ignore[misc]
@@ -54,14 +59,21 @@ class _RunRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def _columns(batch: Any, fetch_offset: int) -> Run:
-    rows = [(record.offset, record.timestamp, record.key, record.value) for record in batch]
-    if rows and rows[0][0] < fetch_offset:
+    records = list(batch)
+    if records and records[0].offset < fetch_offset:
         # A fetch returns whole record batches: the first may begin before the offset asked for.
-        rows = [row for row in rows if row[0] >= fetch_offset]
-    if not rows:
-        return Run(batch.next_offset, (), (), (), ())
-    offsets, timestamps_ms, keys, values = zip(*rows, strict=True)
-    return Run(batch.next_offset, offsets, timestamps_ms, keys, values)
+        records = [record for record in records if record.offset >= fetch_offset]
+    if len(records) == batch.next_offset - batch.base_offset:  # no gap: nothing to ask each for
+        offsets: Sequence[int] = range(batch.base_offset, batch.next_offset)
+    else:
+        offsets = list(map(_offset, records))
+    return Run(
+        batch.next_offset,
+        offsets,
+        list(map(_timestamp, records)),
+        list(map(_key, records)),
+        list(map(_value, records)),
+    )
 
 
 def join(runs: Iterable[Run]) -> Run:
