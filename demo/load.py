@@ -11,13 +11,13 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 
+from demo.closing import closed
 from demo.generator import OrderGenerator, partition_of
 from demo.poison import KeyValue
 
 _TICK_S = 0.02
 _MOST_A_TICK = 5_000
 _BATCH_BYTES = 262_144
-_CLOSE_TIMEOUT_S = 1.0
 _REMEMBERED = 500_000  # a derived event that comes later than so many orders has no latency
 _ID_START = b'{"event_id":"'
 
@@ -74,18 +74,13 @@ class Load:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S if kind else None):
-                await self._producer.stop()
-        except TimeoutError:
-            await self._abandon()
-
-    async def _abandon(self) -> None:
-        """Close it without waiting for what Kafka may never acknowledge."""
+        if await closed(self._producer.stop()):
+            return
+        # Without waiting for what Kafka may never acknowledge.
         if self._producer._sender.sender_task is not None:  # noqa: SLF001
             self._producer._sender.sender_task.cancel()  # noqa: SLF001
         self._producer._closed = True  # noqa: SLF001
-        await self._producer.client.close()
+        await closed(self._producer.client.close())
 
     async def run(self, rate: int, seconds: float | None) -> None:
         """Send `rate` records a second, for so long; returning proves that Kafka has them all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
+from demo.closing import closed
 from demo.load import SendTimes
 from demo.oracle import parse
+from streams.errors import HeadraceError
 from streams.topics import DEAD_LETTERS, HIGH_VALUE_ORDERS, ORDERS, VIP_UPGRADES
 
 OUTPUTS = (HIGH_VALUE_ORDERS.name, VIP_UPGRADES.name, DEAD_LETTERS)
+_ANSWER_TIMEOUT_S = 10.0
 _KEPT_LATENCIES = 200_000
 _ENGLISH_TEENS = (11, 12, 13)
 
@@ -57,8 +61,8 @@ class Observer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._consumer.stop()
-        await self._admin.close()
+        await closed(self._consumer.stop())
+        await closed(self._admin.close())
 
     async def follow(self) -> None:
         """Read without end."""
@@ -70,11 +74,21 @@ class Observer:
                     self._see(tp.topic, record, now_s)
 
     async def lag(self) -> int:
-        """Return how many records of orders the workers have not committed yet."""
-        ends = await self._consumer.end_offsets(self._orders)
-        committed = await self._admin.list_consumer_group_offsets(
-            self._group, partitions=self._orders
-        )
+        """Return how many records of orders the workers have not committed yet.
+
+        Raises HeadraceError if Kafka does not answer.
+        """
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                ends = await self._consumer.end_offsets(self._orders)
+                committed = await self._admin.list_consumer_group_offsets(
+                    self._group, partitions=self._orders
+                )
+        except (TimeoutError, KafkaError) as error:
+            why = (
+                f"not within {_ANSWER_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else error
+            )
+            raise HeadraceError(f"Kafka does not answer any more: {why}") from error
         return sum(
             end - (max(0, committed[tp].offset) if tp in committed else 0)
             for tp, end in ends.items()

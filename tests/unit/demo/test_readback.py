@@ -1,0 +1,173 @@
+"""The demo's check finds what is wrong: each test spoils one thing of a right outcome."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aiokafka import TopicPartition
+
+from demo.generator import OrderGenerator, partition_of
+from demo.oracle import Outcome, Source, expect, parse
+from demo.readback import Disk, check, read_disk
+from streams.engine.store import Position, Store
+
+NOW_MS = 1_763_715_600_000
+PARTITIONS = 2
+CHANGELOG = "demo-user_orders-changelog"
+
+
+class Record(NamedTuple):
+    """What the check reads of aiokafka's ConsumerRecord."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+Topics = dict[TopicPartition, list[Record]]
+
+
+def as_json(document: Any) -> bytes:
+    return json.dumps(
+        document, default=lambda d: float(d) if isinstance(d, Decimal) else d
+    ).encode()
+
+
+def orders() -> Topics:
+    topics: Topics = {TopicPartition("orders", number): [] for number in range(PARTITIONS)}
+    generator = OrderGenerator(seed=1, users=20, poison_share=0.1)
+    for key, value in islice(generator.records(NOW_MS), 1_000):
+        rows = topics[TopicPartition("orders", partition_of(key, PARTITIONS))]
+        rows.append(Record(len(rows), NOW_MS, key, value))
+    return topics
+
+
+def outcome_of(topics: Topics) -> Outcome:
+    return expect({tp.partition: [Source(*row[:4]) for row in rows] for tp, rows in topics.items()})
+
+
+def letter(partition: int, offset: int, reason: str, source: Record) -> Record:
+    headers = {
+        "__streams.errors.topic": "orders",
+        "__streams.errors.partition": str(partition),
+        "__streams.errors.offset": str(offset),
+        "headrace.reason": reason,
+    }
+    encoded = [(name, text.encode()) for name, text in headers.items()]
+    return Record(0, NOW_MS, source.key, source.value, encoded)
+
+
+@pytest.fixture
+def topics() -> Topics:
+    """Return all topics as they are after a right run."""
+    topics = orders()
+    outcome = outcome_of(topics)
+    for name in ("high_value_orders", "vip_upgrades"):
+        for partition, events in getattr(outcome, name).items():
+            topics[TopicPartition(name.replace("_", "-"), partition)] = [
+                Record(0, NOW_MS, b"", as_json(event)) for event in events
+            ]
+    for partition, offset, reason in outcome.dead_letters:
+        source = topics[TopicPartition("orders", partition)][offset]
+        letters = topics.setdefault(TopicPartition("dead-letters", partition), [])
+        letters.append(letter(partition, offset, reason, source))
+    for key, row in outcome.user_orders.items():
+        rows = topics.setdefault(
+            TopicPartition(CHANGELOG, partition_of(key.encode(), PARTITIONS)), []
+        )
+        rows.append(Record(0, NOW_MS, key.encode(), as_json({**row, "orders": 0})))
+        rows.append(Record(1, NOW_MS, key.encode(), as_json(row)))
+    return topics
+
+
+@pytest.fixture
+def disk(topics: Topics) -> Disk:
+    """Return the stores as they are after a right run."""
+    sources = {tp.partition: rows for tp, rows in topics.items() if tp.topic == "orders"}
+    rows = {
+        key: parse(as_json(row))
+        for key, row in expect(
+            {p: [Source(*r[:4]) for r in s] for p, s in sources.items()}
+        ).user_orders.items()
+    }
+    return Disk(rows, {number: len(found) for number, found in sources.items()})
+
+
+def differences(topics: Topics, disk: Disk) -> list[str]:
+    return check(topics, disk, "demo").differences
+
+
+def test_a_right_outcome_has_no_differences(topics: Topics, disk: Disk) -> None:
+    outcome = check(topics, disk, "demo").actual
+    assert outcome.high_value_orders
+    assert outcome.vip_upgrades
+    assert len(outcome.dead_letters) > 10
+    assert differences(topics, disk) == []
+
+
+@pytest.mark.parametrize("topic", ["high-value-orders", "vip-upgrades", "dead-letters"])
+@pytest.mark.parametrize(
+    "spoil", [list[Record].pop, lambda rows: rows.append(rows[-1])], ids=["missing", "twice"]
+)
+def test_an_output_that_is_missing_or_there_twice_is_found(
+    topics: Topics, disk: Disk, topic: str, spoil: Callable[[list[Record]], object]
+) -> None:
+    spoil(topics[TopicPartition(topic, 0)])
+    found = differences(topics, disk)
+    assert found
+    assert all(line.startswith(topic) for line in found)
+
+
+def test_two_events_that_changed_places_are_found(topics: Topics, disk: Disk) -> None:
+    rows = topics[TopicPartition("high-value-orders", 0)]
+    rows[0], rows[1] = rows[1], rows[0]
+    assert len(differences(topics, disk)) == 2
+
+
+def test_a_dead_letter_whose_bytes_changed_is_found(topics: Topics, disk: Disk) -> None:
+    rows = topics[TopicPartition("dead-letters", 0)]
+    rows[0] = rows[0]._replace(value=b"something else")
+    assert [line.split(":")[0] for line in differences(topics, disk)] == ["dead-letters"]
+
+
+def test_a_row_that_is_behind_in_the_changelog_is_found(topics: Topics, disk: Disk) -> None:
+    topics[TopicPartition(CHANGELOG, 0)].pop()
+    found = differences(topics, disk)
+    assert len(found) == 1
+    assert found[0].startswith("user_orders[user-")
+
+
+def test_a_row_that_is_gone_from_the_changelog_is_found(topics: Topics, disk: Disk) -> None:
+    rows = topics[TopicPartition(CHANGELOG, 0)]
+    rows.append(rows[-1]._replace(value=None))
+    assert differences(topics, disk)[0].endswith("got nothing")
+
+
+def test_a_row_that_differs_on_disk_is_found(topics: Topics, disk: Disk) -> None:
+    key = next(iter(disk.rows))
+    disk.rows[key]["orders"] += 1
+    assert [line.split("[")[0] for line in differences(topics, disk)] == ["on disk: user_orders"]
+
+
+def test_a_store_that_is_behind_is_found(topics: Topics, disk: Disk) -> None:
+    disk.next_offsets[1] -= 1
+    assert [line.split(" stands")[0] for line in differences(topics, disk)] == ["on disk: orders-1"]
+
+
+def test_of_a_task_that_two_workers_had_the_furthest_store_counts(tmp_path: Path) -> None:
+    for worker, offset in ((1, 7), (2, 9), (3, 8)):
+        store = Store(tmp_path / str(worker) / "orders-0")
+        row = b'{"orders":%d}' % offset
+        position = Position(1, sources={"orders": offset})
+        store.write({"user_orders": [(b"user-1", row)]}, position)
+        store.close()
+    folders = [tmp_path / str(worker) for worker in range(1, 5)]
+    assert read_disk(folders, 1) == Disk({"user-1": {"orders": 9}}, {0: 9})
