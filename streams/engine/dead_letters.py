@@ -29,7 +29,7 @@ def failed(source: TopicPartition, run: Run, index: int, failure: Failure, now_m
     trace = "".join(traceback.format_exception(error))
     return _letter(
         source, run, index, failure.reason,
-        (_name(type(error)), str(error), trace), failure.flow.name, now_ms,
+        (_name(type(error)), _said(error), trace[-_LONGEST_TEXT:]), failure.flow.name, now_ms,
     )  # fmt: skip
 
 
@@ -59,6 +59,14 @@ def _letter(
         run.values[index],
         [(name, text[:_LONGEST_TEXT].encode(errors="replace")) for name, text in headers.items()],
     )
+
+
+def _said(error: Exception) -> str:
+    """Return the error's text: it is a rule's own, so that even asking for it may raise."""
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 - a letter must not fail over its wording
+        return f"the error cannot say what it is: {type(failure).__name__}"
 
 
 def _name(error: type[BaseException]) -> str:

@@ -109,7 +109,8 @@ def arm_from_environment(environment: Mapping[str, str]) -> None:
     for entry in filter(None, environment.get(VARIABLE, "").split(",")):
         name, _, rest = entry.partition("=")
         action, _, visit = rest.partition("@")
-        if name not in list(Step) or action not in ACTIONS or not (visit or "1").isdecimal():
+        counts = (visit or "1").isdecimal() and int(visit or "1") > 0
+        if name not in list(Step) or action not in ACTIONS or not counts:
             msg = f"{VARIABLE}: {entry!r} is not step=action[@visit]; actions: {', '.join(ACTIONS)}"
             raise FailpointError(msg)
         arm(Step(name), on_visit(int(visit or "1"), ACTIONS[action]))

@@ -45,7 +45,8 @@ class Pace:
     def first_due_s(self, partition: int, tasks: int) -> float:
         """Return when a task that has just been taken commits first: tasks are spread over the interval."""
         interval_s = self._config.commit_interval_ms / 1000
-        return self._clock.monotonic_s() + interval_s * (1 + partition / max(tasks, 1)) / 2
+        share = partition % max(tasks, 1) / max(tasks, 1)
+        return self._clock.monotonic_s() + interval_s * (1 + share) / 2
 
     def fetch_timeout_s(self, tasks: Iterable[Task]) -> float:
         """Return how long a fetch may wait: until the next commit is due."""

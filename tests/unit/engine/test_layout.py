@@ -1,0 +1,110 @@
+"""What follows from a topology, and which topologies cannot be."""
+
+from typing import Any
+
+import pytest
+
+from streams.engine.definitions import Flow, Table, Topic, Topology
+from streams.engine.errors import DefinitionError
+from streams.engine.layout import own_topics, subtopologies
+from streams.engine.records import TopicPartition
+
+ORDERS, USERS, VISITS, CLICKS, OUT = (
+    Topic(name, (), str) for name in ("orders", "users", "visits", "clicks", "out")
+)
+PROFILES: Table[Any] = Table("profiles", bytes, bytes)
+COUNTS: Table[Any] = Table("counts", bytes, bytes)
+
+
+def flow(name: str, *reads: Topic, **touches: Any) -> Flow:
+    return Flow(lambda _: None, name, reads, **touches)
+
+
+def topology(*flows: Flow) -> Topology:
+    return Topology(flows, dead_letters="dead-letters")
+
+
+def names(made: Topology) -> dict[str, list[str]]:
+    return {s.name: [f.name for f in s.flows] for s in subtopologies(made)}
+
+
+REFUSED = {
+    "two flows are called count": topology(flow("count", ORDERS), flow("count", USERS)),
+    "flow count reads no topic": topology(flow("count")),
+    "table counts is written by two flows, one and two": topology(
+        flow("one", ORDERS, keeps=COUNTS), flow("two", ORDERS, keeps=COUNTS)
+    ),
+    "flow enrich joins table profiles, which no flow keeps": topology(
+        flow("enrich", ORDERS, joins=(PROFILES,)), flow("count", ORDERS, keeps=COUNTS)
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "refused"), REFUSED.items(), ids=REFUSED.keys())
+def test_a_topology_that_cannot_be_is_refused_by_name(line: str, refused: Topology) -> None:
+    with pytest.raises(DefinitionError) as raised:
+        subtopologies(refused)
+    assert str(raised.value) == line
+
+
+def test_flows_that_share_an_input_move_together() -> None:
+    assert names(topology(flow("a", ORDERS), flow("b", VISITS), flow("c", ORDERS))) == {
+        "orders": ["a", "c"],
+        "visits": ["b"],
+    }
+
+
+def test_a_flow_moves_with_the_one_whose_table_it_joins() -> None:
+    made = topology(flow("enrich", ORDERS, joins=(PROFILES,)), flow("fold", USERS, keeps=PROFILES))
+    [subtopology] = subtopologies(made)
+    assert subtopology.name == "orders"
+    assert subtopology.tables == (PROFILES,)
+
+
+def test_a_flow_that_bridges_two_groups_makes_them_one_in_topology_order() -> None:
+    made = topology(
+        flow("a", ORDERS), flow("b", VISITS), flow("c", CLICKS), flow("d", VISITS, ORDERS)
+    )
+    assert names(made) == {"clicks": ["c"], "orders": ["a", "b", "d"]}
+
+
+def test_flows_that_share_an_output_alone_stay_apart() -> None:
+    assert (
+        len(subtopologies(topology(flow("a", ORDERS, emits=OUT), flow("b", USERS, emits=OUT)))) == 2
+    )
+
+
+def test_the_inputs_of_joined_tables_come_first() -> None:
+    made = topology(flow("enrich", ORDERS, joins=(PROFILES,)), flow("fold", USERS, keeps=PROFILES))
+    [subtopology] = subtopologies(made)
+    assert subtopology.partitions(3) == [TopicPartition("users", 3), TopicPartition("orders", 3)]
+    assert subtopology.task_id(3) == "orders-3"
+
+
+def test_the_readers_of_a_topic_are_told_in_topology_order() -> None:
+    [subtopology] = subtopologies(
+        topology(flow("b", ORDERS, VISITS), flow("a", ORDERS), flow("c", VISITS))
+    )
+    assert [f.name for f in subtopology.readers("orders")] == ["b", "a"]
+    assert [f.name for f in subtopology.readers("visits")] == ["b", "c"]
+
+
+def test_adding_a_flow_elsewhere_renames_no_task() -> None:
+    before = names(topology(flow("a", ORDERS), flow("b", VISITS)))
+    after = names(topology(flow("new", CLICKS), flow("a", ORDERS), flow("b", VISITS)))
+    assert before.items() <= after.items()
+
+
+def test_the_topics_that_it_writes_are_outputs_dead_letters_and_changelogs() -> None:
+    topics = own_topics(
+        topology(flow("a", ORDERS, emits=OUT, keeps=COUNTS), flow("b", USERS, keeps=PROFILES)),
+        "shop",
+    )
+    assert list(topics) == [
+        "out",
+        "dead-letters",
+        "shop-counts-changelog",
+        "shop-profiles-changelog",
+    ]
+    assert topics["shop-counts-changelog"]["cleanup.policy"] == "compact"
+    assert topics["out"]["retention.ms"] == topics["dead-letters"]["retention.ms"] == "-1"
