@@ -172,15 +172,28 @@ def test_the_contract_tells_the_largest_event() -> None:
     assert f"{limit - RECORD_OVERHEAD_BYTES:,} bytes" in CONTRACT
 
 
+def code_and_documents() -> list[Path]:
+    """Return every Python and Markdown file below the project's folders."""
+    folders = (*PACKAGES.split("|"), "tests", "docs")
+    return [f for name in folders for s in ("py", "md") for f in (ROOT / name).rglob(f"*.{s}")]
+
+
 def test_each_decision_that_is_pointed_at_exists_and_is_listed() -> None:
     decided = {path.name[:4]: path.name for path in (DOCS / "decisions").glob("0*.md")}
     index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
     assert [name for name in decided.values() if f"({name})" not in index] == []
-    folders = (*PACKAGES.split("|"), "tests", "docs")
-    files = [f for name in folders for s in ("py", "md") for f in (ROOT / name).rglob(f"*.{s}")]
-    for file in files:
+    for file in code_and_documents():
         pointed = re.findall(r"decisions?[ /](0\d{3})", file.read_text(encoding="utf-8"))
         assert set(pointed) <= decided.keys(), file
+
+
+def test_each_law_that_is_pointed_at_exists() -> None:
+    text = (DOCS / "laws.md").read_text(encoding="utf-8")
+    laws = re.findall(r"^\| (\d+) \|", text, re.MULTILINE)
+    assert laws == [str(number) for number in range(1, 10)]
+    for file in code_and_documents():
+        pointed = re.findall(r"\b[Ll]aws? (\d+)", file.read_text(encoding="utf-8"))
+        assert set(pointed) <= set(laws), file
 
 
 def test_the_glossary_has_each_term_once_in_order() -> None:
