@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.engine.assignor import TaskGrouping, place, stored_tasks
@@ -35,6 +35,7 @@ def settled(tasks: list[str], members: list[str]) -> Stored:
     return {member: dict.fromkeys(ids, 7) for member, ids in placed.items()}
 
 
+@settings(deadline=None)
 @given(groups())
 def test_each_task_goes_to_one_member_and_none_has_two_more_than_another(
     group: tuple[list[str], Stored],
@@ -47,6 +48,7 @@ def test_each_task_goes_to_one_member_and_none_has_two_more_than_another(
     assert max(sizes) - min(sizes) <= 1
 
 
+@settings(deadline=None)
 @given(groups())
 def test_a_task_goes_where_most_of_it_is_stored_unless_that_member_has_its_share(
     group: tuple[list[str], Stored],
@@ -60,6 +62,7 @@ def test_a_task_goes_where_most_of_it_is_stored_unless_that_member_has_its_share
                     assert len(placed[other]) >= len(tasks) // len(stored)
 
 
+@settings(deadline=None)
 @given(groups(), st.randoms(use_true_random=False))
 def test_the_order_in_which_members_and_disks_are_told_makes_no_difference(
     group: tuple[list[str], Stored], random: Random
@@ -75,6 +78,7 @@ def test_the_order_in_which_members_and_disks_are_told_makes_no_difference(
     assert place(tasks, again) == place(tasks, stored)
 
 
+@settings(deadline=None)
 @given(TASKS, MEMBERS)
 def test_nothing_moves_where_nothing_changed(tasks: list[str], members: list[str]) -> None:
     stored = settled(tasks, members)
@@ -84,6 +88,7 @@ def test_nothing_moves_where_nothing_changed(tasks: list[str], members: list[str
     }
 
 
+@settings(deadline=None)
 @given(TASKS, MEMBERS)
 def test_a_newcomer_gets_its_share_and_nothing_else_moves(
     tasks: list[str], members: list[str]
@@ -95,6 +100,7 @@ def test_a_newcomer_gets_its_share_and_nothing_else_moves(
     assert len(placed["newcomer"]) <= -(-len(tasks) // (len(members) + 1))
 
 
+@settings(deadline=None)
 @given(TASKS, MEMBERS, st.data())
 def test_who_stays_keeps_all_when_another_leaves(
     tasks: list[str], members: list[str], data: st.DataObject

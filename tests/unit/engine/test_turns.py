@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.engine.records import Decoded, Reason, Reject, Run, TopicPartition
@@ -179,6 +179,7 @@ class Feed:
         return True
 
 
+@settings(deadline=None)
 @given(st.tuples(ROWS, ROWS, ROWS), CUTS, st.integers(1, 5))
 def test_the_order_is_that_of_law_9_whatever_the_cuts_and_every_record_is_taken_once(
     inputs: tuple[list[Row], list[Row], list[Row]], cuts: list[int], limit: int
