@@ -32,6 +32,7 @@ class Lazy(NamedTuple):
 COMMANDS = {
     "broker": Lazy("commands.broker", "Run the embedded Kafka in the foreground."),
     "demo": Lazy("commands.demo", "Show the whole application at work on this machine."),
+    "faust": Lazy("commands.faust", "Faust's own command line on this application."),
     "verify": Lazy("commands.verify", "Compare local state, changelogs and committed offsets."),
     "worker": Lazy("commands.worker", "Run a worker."),
 }

@@ -67,7 +67,7 @@ class Worker:
         self.topology = topology
         self.memory = memory
         self.engine: Engine | None = None
-        self.app = App(topology, settings.app_id, settings)
+        self.app = App(topology, settings.app_id, settings, datadir=str(settings.data_dir))
         self.app.before_start = self._connect
         self.app.when_agents_ready = self._start_engine
         self.app.before_stop = self._stop_engine

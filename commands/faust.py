@@ -1,0 +1,30 @@
+"""`headrace faust`: Faust's own command line on this application."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(
+    short_help="Faust's own command line on this application.",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def faust(arguments: tuple[str, ...]) -> None:
+    """Faust's own command line, for those who know it: it lists agents, runs a worker in its way.
+
+    \b
+    Example:
+      KAFKA_BROKERS=127.0.0.1:9092 headrace faust agents
+      KAFKA_BROKERS=127.0.0.1:9092 headrace faust worker --without-web -l warn
+    """
+    from faust.cli.faust import cli
+
+    from config.settings import load_settings
+    from streams.app import create_worker
+
+    app = create_worker(load_settings()).app
+    app.finalize()
+    app.worker_init()
+    cli.main(args=list(arguments), prog_name="headrace faust", obj=None, app=app)
