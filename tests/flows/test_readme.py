@@ -133,6 +133,16 @@ def test_every_command_that_it_shows_has_a_help() -> None:
         assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
 
 
+def test_the_demo_s_words_are_those_that_it_shows() -> None:
+    report = (ROOT / "demo" / "report.py").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```text\n(starting Kafka.*?)```", README, re.DOTALL)
+    summary = shown.partition("reading everything back ...\n\n")[2].splitlines()
+    assert len(summary) == 7
+    assert f'"{summary[-1]}"' in report
+    for line in summary[:-1]:
+        assert f'"{re.split("  +", line)[0]} ' in report
+
+
 def test_what_it_says_is_not_there_is_not_there() -> None:
     (listed,) = re.findall(r"The commands (.*?) do not exist", README)
     missing = set(re.findall(r"`(\w+)`", listed))
