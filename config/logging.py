@@ -64,7 +64,7 @@ def configure_logging(*, verbose: bool = False, stream: TextIO | None = None) ->
 
 
 class _SeldomRepeated(logging.Filter):
-    """Lets a library's line through once in ten seconds: aiokafka tells of a lost broker 100 times a second."""
+    """Lets a library's line through once in ten seconds: aiokafka tells of a lost broker 100 times in one."""
 
     def __init__(self) -> None:
         super().__init__()

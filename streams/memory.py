@@ -314,7 +314,7 @@ class MemoryProducer:
             self._transaction = _Transaction(self._id)
 
     async def send(self, partition: int, records: Mapping[str, Sequence[Record]]) -> dict[str, int]:
-        """Send records by topic. On return all are acknowledged; tells the offset behind the last, by topic."""
+        """Send records by topic; on return all are acknowledged. Tells the offset behind the last of each."""
         ends = {}
         for topic, rows in records.items():
             await self._reach()

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, NamedTuple, Self, TypeVar
 
-from streams.app import Settings, Worker
+from streams.app import Worker, WorkerSettings
 from streams.engine import failpoints
 from streams.engine.clock import SystemClock
 from streams.engine.definitions import Table, Topic, Topology
@@ -56,7 +56,7 @@ class Driver:
     def __init__(
         self,
         topology: Topology,
-        settings: Settings,
+        settings: WorkerSettings,
         *,
         partitions: int = 2,
         workers: int = 1,
@@ -91,7 +91,7 @@ class Driver:
         finally:
             self._runner.close()
 
-    # -- input and output -------------------------------------------------------------------------
+    # -- input and output ------------------------------------------------------------------------
 
     def pipe(
         self,
@@ -172,7 +172,7 @@ class Driver:
 
     def stored(self, table: Table[T]) -> dict[str, T]:
         """Return a table's rows as they lie on disk; no worker may run."""
-        rows = {}
+        rows: dict[str, T] = {}
         folder = self.settings.data_dir / self.settings.app_id
         for path in sorted(folder.iterdir()):
             store = Store(path, self._memory)
@@ -180,7 +180,7 @@ class Driver:
             store.close()
         return rows
 
-    # -- faults -------------------------------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------
 
     def crash_at(self, step: Step, visit: int = 1) -> None:
         """Kill the worker that reaches a step for the `visit`-th time from now."""
@@ -208,7 +208,7 @@ class Driver:
         """Tell whether the step that runs now belongs to this worker."""
         return running.cluster.is_current()
 
-    # -- workers ------------------------------------------------------------------------------------
+    # -- workers ---------------------------------------------------------------------------------
 
     def start_worker(self) -> None:
         """Start one more worker, which joins the group."""
@@ -256,7 +256,7 @@ class Driver:
         """Return how many workers were started and neither stopped nor removed after a crash."""
         return len(self._workers)
 
-    # -- inside ---------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

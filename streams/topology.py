@@ -9,7 +9,7 @@ from tables.definitions import USER_ORDERS
 # fmt: off
 FLOWS = (
     Flow(high_value_orders.register, "high_value_orders", reads=(ORDERS,), emits=HIGH_VALUE_ORDERS),
-    Flow(vip_upgrades.register, "vip_upgrades", reads=(ORDERS,), emits=VIP_UPGRADES, keeps=USER_ORDERS),  # noqa: E501
+    Flow(vip_upgrades.register, "vip_upgrades", reads=(ORDERS,), emits=VIP_UPGRADES, keeps=USER_ORDERS),
 )
 # fmt: on
 

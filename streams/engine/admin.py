@@ -135,9 +135,7 @@ def _aiokafka_silent() -> Iterator[None]:
         library.setLevel(level)
 
 
-async def _tried(
-    client_options: Mapping[str, Any], progress: _Progress
-) -> AIOKafkaAdminClient:
+async def _tried(client_options: Mapping[str, Any], progress: _Progress) -> AIOKafkaAdminClient:
     while True:
         admin = AIOKafkaAdminClient(**client_options)
         try:

@@ -138,7 +138,7 @@ class AgentBatch:
         self._batch.run(self._flow, rule, events, *tables, **params)
 
 
-async def agent_batches(stream: AsyncIterable[Batch], flow: Flow) -> AsyncIterator[AgentBatch]:
+async def agent_batches(stream: AsyncIterable[Any], flow: Flow) -> AsyncIterator[AgentBatch]:
     """Yield a Faust stream's batches to an agent; asking for the next one ends the one before.
 
     Faust's acknowledgements prove nothing: it acks the event of an agent that raised, too.

@@ -1,4 +1,4 @@
-"""What the engine needs of Kafka. Two kinds exist: aiokafka's (kafka.py) and the driver's (streams/memory.py).
+"""What the engine needs of Kafka; there is aiokafka's kind (kafka.py) and the driver's (streams/memory.py).
 
 Both pass the same suite, tests/broker/test_cluster_contract.py. Every method may raise
 KafkaUnavailableError; a producer's may also raise FencedError and CommitFailedError.
@@ -44,7 +44,7 @@ class Producer(Protocol):
         """Begin a transaction."""
 
     async def send(self, partition: int, records: Mapping[str, Sequence[Record]]) -> dict[str, int]:
-        """Send records by topic. On return all are acknowledged; tells the offset behind the last, by topic."""
+        """Send records by topic; on return all are acknowledged. Tells the offset behind the last of each."""
 
     async def send_offsets(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Make the group's offsets part of the transaction; without transactions: commit them now."""
@@ -69,7 +69,7 @@ class Listener(Protocol):
         """Everything assigned is about to be taken away; it may come back."""
 
     async def on_assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """These, and no others, are assigned now."""
+        """Take note: these, and no others, are assigned now."""
 
 
 class Member(NamedTuple):

@@ -33,7 +33,7 @@ def failed(source: TopicPartition, run: Run, index: int, failure: Failure, now_m
     )  # fmt: skip
 
 
-def _letter(
+def _letter(  # noqa: PLR0917 - called here alone, by both above
     source: TopicPartition,
     run: Run,
     index: int,

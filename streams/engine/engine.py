@@ -8,6 +8,7 @@ and a 14 s callback once made two owners (decision 0003).
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from streams.engine.assignor import TaskGrouping, stored_tasks
@@ -258,14 +259,13 @@ class Engine:
         source = self._source
         assert source is not None  # noqa: S101 - assignments come from it
         tries = 0
-        async with (
-            self._turn
-        ):  # a batch may still be on its way through agents that the task forgot
+        positions: dict[TopicPartition, Bounds] | None = None
+        # A batch may still be on its way through agents though its task was given up.
+        async with self._turn:
             task.rewind()
-        while True:
+        while positions is None:
             try:
                 positions = await take(task, self._memory, self.partitions)
-                break
             except RETRIED as error:
                 task.forget()
                 if isinstance(error, FencedError):
@@ -396,7 +396,7 @@ class Engine:
         if not dropped:
             msg = (
                 f"{failure.flow.name} failed on {len(piece.events)} records together and on none of them "
-                f"alone: {failure.error!r}; nothing was committed past offset {piece.run.offsets[piece.begin]}"
+                f"alone: {failure.error!r}; nothing is committed past offset {piece.run.offsets[piece.begin]}"
             )
             raise CauselessFailureError(msg) from failure.error
         return dropped
@@ -421,7 +421,7 @@ class Engine:
                 task.commit_due_s = now_s + self._pace.interval_s(self._backlog(), len(self.tasks))
                 commit = start_commit(task)
                 self._beside.add(commit)
-                commit.add_done_callback(lambda done, task=task: self._committed(task, done))
+                commit.add_done_callback(partial(self._committed, task))
 
     def _committed(self, task: Task, commit: asyncio.Task[None]) -> None:
         """Hear how a commit ended."""

@@ -10,7 +10,7 @@ version has changed them.
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakSet
 
 import faust
@@ -31,7 +31,7 @@ _GENERATION: Final = 1
 _LOGGER: Final = logging.getLogger("faust.headrace")
 
 
-class _NoTables(TableManager):  # type: ignore[misc]
+class _NoTables(TableManager):
     """Faust's table manager without its one-second wait and its recovery: it has no tables."""
 
     logger = _LOGGER
@@ -44,7 +44,7 @@ class _NoTables(TableManager):  # type: ignore[misc]
         """There is nothing to stop."""
 
 
-class _Boot(BootStrategy):  # type: ignore[misc]
+class _Boot(BootStrategy):
     """What is started: the engine in the consumer's place, agents, conductor, tables' empty manager."""
 
     def server(self) -> Iterable[Any]:
@@ -56,7 +56,7 @@ class _Boot(BootStrategy):  # type: ignore[misc]
         return [self.app.tables]
 
 
-class _Consumer(Service):  # type: ignore[misc]
+class _Consumer(Service):
     """Stands where Faust expects its consumer; the conductor calls `subscribe` when agents are ready."""
 
     logger = _LOGGER
@@ -82,21 +82,20 @@ class _Consumer(Service):  # type: ignore[misc]
         """See on_buffer_full."""
 
     def close(self) -> None:
-        """The engine closes what it opened."""
+        """Do nothing: the engine closes what it opened."""
 
 
-class _Batches(faust.Schema):  # type: ignore[misc]
+class _Batches(faust.Schema[Any, Any]):
     """Faust's schema for topics of batches: what arrives is decoded already."""
 
-    def loads_key(self, _app: Any, _message: Any, **_options: Any) -> None:
+    def loads_key(self, app: Any, message: Any, **_options: Any) -> None:  # noqa: ARG002
         return None
 
-    def loads_value(self, _app: Any, message: Any, **_options: Any) -> Batch:
-        batch: Batch = message.value
-        return batch
+    def loads_value(self, app: Any, message: Any, **_options: Any) -> Any:  # noqa: ARG002
+        return message.value
 
 
-class App(faust.App):  # type: ignore[misc]
+class App(faust.App):
     """A Faust app whose agents get batches. `settings` is the application's own settings object."""
 
     BootStrategy = _Boot
@@ -126,13 +125,15 @@ class App(faust.App):  # type: ignore[misc]
         self.before_stop: Callable[[], Awaitable[None]] | None = None
         self._flows = {flow.name: flow for flow in topology.flows}
         self._batch_topics: dict[str, Any] = {}
-        self.consumer = _Consumer(self, beacon=self.beacon)
+        self.consumer = cast("Any", _Consumer(self, beacon=self.beacon))
         self.consumer_generation_id = _GENERATION
         for flow in topology.flows:
             flow.register(self)
         self._check_agents()
 
-    def agent(self, channel: Any = None, **options: Any) -> Callable[[Agent], Any]:
+    def agent(  # type: ignore[override]
+        self, channel: Any = None, **options: Any
+    ) -> Callable[[Agent], Any]:
         """Register the agent of a flow: `@app.agent(ORDERS)` over `async def name(batches)`.
 
         Its function's name says which flow of the topology it is. Raises DefinitionError otherwise.
@@ -160,14 +161,14 @@ class App(faust.App):  # type: ignore[misc]
         """Hand a batch to every agent of its topic."""
         message = ConsumerMessage(
             topic=source.topic, partition=source.partition, offset=0, timestamp=0.0,
-            timestamp_type=0, headers=(), key=None, value=batch, checksum=None,
+            timestamp_type=0, headers=[], key=None, value=cast("Any", batch), checksum=None,
             serialized_key_size=0, serialized_value_size=0, tp=TP(*source),
             generation_id=_GENERATION,
         )  # fmt: skip
         await self.topics.on_message(message)
 
     async def on_agents_ready(self) -> None:
-        """Called by Faust's conductor once all agents wait for their first batch."""
+        """Begin to feed: Faust's conductor calls it once all agents wait for their first batch."""
         if self.when_agents_ready is not None:
             await self.when_agents_ready()
 
@@ -195,7 +196,7 @@ class App(faust.App):  # type: ignore[misc]
         await super().on_stop()
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
-        """An agent raised outside `batch.run`: Faust acks its event and restarts it; we stop instead."""
+        """Stop the engine: Faust would ack the event of an agent that raised, and restart it."""
         if not isinstance(error, AgentFailedError):
             cause = f"agent {agent.name} raised outside batch.run: {error!r}"
             final = AgentFailedError(cause)

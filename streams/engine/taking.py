@@ -80,7 +80,10 @@ def _stream_times(committed: dict[TopicPartition, Committed]) -> dict[str, int]:
 def _positions(
     task: Task, committed: dict[TopicPartition, Committed], bounds: dict[TopicPartition, Bounds]
 ) -> dict[TopicPartition, Bounds]:
-    """Return from where each input is read on, and its present end. Raises StateMismatchError where that would lose records."""
+    """Return from where each input is read on, and its present end.
+
+    Raises StateMismatchError where that would lose records.
+    """
     positions = {}
     for source in task.inputs:
         begin, end = bounds[source]

@@ -1,6 +1,7 @@
-"""A task: what moves between workers as one. It owns its part of every table, its positions, its
-transactional producer and its stream times. How it is taken stands in taking.py, how it commits in
-committing.py; here is what it is, and what a batch does to it.
+"""A task: what moves between workers as one, and what a batch does to it.
+
+It owns its part of every table, its positions, its transactional producer and its stream times. How
+it is taken stands in taking.py, how it commits in committing.py.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ from tests.faults.workers import WorkerProcess
 
 ORDERS = int(os.environ.get("HEADRACE_TEST_ORDERS", "60000"))
 RUNS = int(os.environ.get("HEADRACE_TEST_RUNS", "1"))
-SEED = int(os.environ.get("HEADRACE_TEST_SEED", str(random.randrange(1_000_000))))  # noqa: S311
+SEED = int(os.environ.get("HEADRACE_TEST_SEED", str(random.randrange(1_000_000))))
 PARTITIONS = 4
 DERIVED = ("high-value-orders", "vip-upgrades", "dead-letters")
 
@@ -60,10 +60,15 @@ async def _filled(own_kafka: EmbeddedKafka) -> Outcome:
 @pytest.mark.timeout(60 + ORDERS // 2_000)
 @pytest.mark.parametrize("run", range(RUNS))
 async def test_killed_workers_lose_and_double_nothing(
-    own_kafka: EmbeddedKafka, expected: Outcome, tmp_path: Path, run: int
+    own_kafka: EmbeddedKafka,
+    expected: Outcome,
+    tmp_path: Path,
+    run: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    print(f"HEADRACE_TEST_SEED={SEED} run {run}")
-    chance = random.Random(SEED + run)  # noqa: S311
+    record_property("HEADRACE_TEST_SEED", SEED)
+    print(f"HEADRACE_TEST_SEED={SEED} run {run}")  # noqa: T201 - shown where it fails
+    chance = random.Random(SEED + run)
     application_id = f"kills-{SEED}-{run}"
     bootstrap = own_kafka.bootstrap
     begins = await ends(bootstrap, DERIVED, PARTITIONS)
@@ -95,7 +100,7 @@ async def test_killed_workers_lose_and_double_nothing(
     except BaseException:
         for worker in workers:
             worker.kill()
-            print(worker.said()[-3_000:])
+            print(worker.said()[-3_000:])  # noqa: T201 - shown where it fails
         raise
 
     actual = await read_outcome(bootstrap, application_id, begins, skipped=expected.skipped)

@@ -82,9 +82,7 @@ async def test_a_full_disk_stops_the_worker_and_loses_nothing(tmp_path: Path) ->
         assert "the disk is full" in await ends_by_itself(worker)
 
         worker.start()
-        await wait_until_done(
-            kafka.bootstrap, "full", everything, workers=[worker], deadline_s=60
-        )
+        await wait_until_done(kafka.bootstrap, "full", everything, workers=[worker], deadline_s=60)
         assert worker.end() == 0
         expected = expect(await read_input(kafka.bootstrap, "orders", 4))
         begins = dict.fromkeys(await ends(kafka.bootstrap, DERIVED, 4), 0)

@@ -14,7 +14,9 @@ _HEADRACE = Path(sys.executable).with_name("headrace")
 class WorkerProcess:
     """One `headrace worker` with a data folder of its own, started again as often as wanted."""
 
-    def __init__(self, folder: Path, bootstrap: str, application_id: str, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, bootstrap: str, application_id: str, **settings: object
+    ) -> None:
         self.folder = folder
         self.log = folder / "worker.log"
         self._process: subprocess.Popen[bytes] | None = None

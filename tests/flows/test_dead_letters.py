@@ -1,4 +1,4 @@
-"""What is no valid event, or makes a rule raise, goes to the dead letters: once, and nothing else with it."""
+"""What is no valid event, or makes a rule raise, goes to the dead letters: once, and alone."""
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.settings import load_settings
-from streams.engine.api import Batch
+from streams.engine.api import App, Batch
 from streams.engine.definitions import Flow, Topology
 from streams.engine.errors import CauselessFailureError
 from streams.engine.failpoints import Step
@@ -21,18 +21,18 @@ from streams.topology import TOPOLOGY
 from tables.definitions import USER_ORDERS
 from tests.flows.stories import order, order_ids, orders
 
-Rule = Callable[[Iterable[OrderCreated]], Iterable[OrderHighValue] | None]
+Rule = Callable[[Iterable[OrderCreated]], Iterable[OrderHighValue]]
 
 
 @contextmanager
 def running(folder: Path, rule: Rule, *, emits: bool = False, **options: Any) -> Iterator[Driver]:
     """Run the production topology and behind it a flow with this rule."""
 
-    def register(app: Any) -> None:
+    def register(app: App[Any]) -> None:
         @app.agent(ORDERS)
         async def odd(batches: AsyncIterable[Batch]) -> None:
             async for batch in batches:
-                batch.run(rule, batch.of(OrderCreated))  # type: ignore[arg-type]
+                batch.run(rule, batch.of(OrderCreated))
 
     flow = Flow(register, "odd", reads=(ORDERS,), emits=HIGH_VALUE_ORDERS if emits else None)
     topology = Topology((*TOPOLOGY.flows, flow), dead_letters=DEAD_LETTERS)
@@ -47,10 +47,11 @@ def reasons(driver: Driver) -> list[tuple[str, str]]:
     return [(h["__streams.errors.offset"].decode(), h["headrace.reason"].decode()) for h in headers]
 
 
-def refuse_13(orders_: Iterable[OrderCreated]) -> None:
+def refuse_13(orders_: Iterable[OrderCreated]) -> tuple[()]:
     for each in orders_:
         if each.data.order_id.startswith("order-13"):
             raise ValueError("13 is not for us")
+    return ()
 
 
 def test_a_record_that_is_no_event_is_kept_to_the_byte(driver: Driver) -> None:
@@ -96,9 +97,10 @@ def test_a_record_that_makes_a_rule_raise_is_dropped_for_all_flows(tmp_path: Pat
 def test_narrowing_finds_each_of_several_wherever_they_stand(
     tmp_path_factory: pytest.TempPathFactory, bad: set[int], junk: set[int], size: int
 ) -> None:
-    def refuse(orders_: Iterable[OrderCreated]) -> None:
+    def refuse(orders_: Iterable[OrderCreated]) -> tuple[()]:
         if any(int(each.data.order_id.removeprefix("order-")) in bad for each in orders_):
             raise ValueError
+        return ()
 
     folder = tmp_path_factory.mktemp("narrowing")
     with running(folder, refuse, max_batch_records=size) as driver:
@@ -114,17 +116,17 @@ def test_narrowing_finds_each_of_several_wherever_they_stand(
 
 
 def test_the_first_flow_in_topology_order_is_named(tmp_path: Path) -> None:
-    def register(app: Any) -> None:
+    def register(app: App[Any]) -> None:
         @app.agent(ORDERS)
         async def early(batches: AsyncIterable[Batch]) -> None:
             async for batch in batches:
-                batch.run(refuse_13, batch.of(OrderCreated))  # type: ignore[arg-type]
+                batch.run(refuse_13, batch.of(OrderCreated))
 
-    def register_late(app: Any) -> None:
+    def register_late(app: App[Any]) -> None:
         @app.agent(ORDERS)
         async def a_late_one(batches: AsyncIterable[Batch]) -> None:
             async for batch in batches:
-                batch.run(refuse_13, batch.of(OrderCreated))  # type: ignore[arg-type]
+                batch.run(refuse_13, batch.of(OrderCreated))
 
     flows = (
         Flow(register, "early", reads=(ORDERS,)),
@@ -153,9 +155,10 @@ def test_an_output_above_the_brokers_limit_is_too_large(tmp_path: Path) -> None:
 
 
 def test_an_error_that_no_single_record_causes_stops_the_worker(tmp_path: Path) -> None:
-    def no_pairs(orders_: Iterable[OrderCreated]) -> None:
+    def no_pairs(orders_: Iterable[OrderCreated]) -> tuple[()]:
         if len(list(orders_)) > 1:
             raise RuntimeError("two are too many")
+        return ()
 
     with running(tmp_path, no_pairs) as driver:
         driver.cut_input([1])

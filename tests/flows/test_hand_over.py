@@ -8,16 +8,19 @@ from config.settings import load_settings
 from streams.engine import failpoints
 from streams.engine.failpoints import Step
 from streams.testing import Driver
-from streams.topics import ORDERS
+from streams.topics import HIGH_VALUE_ORDERS, ORDERS
 from streams.topology import TOPOLOGY
 from tables.definitions import USER_ORDERS
 from tests.flows.stories import orders
 
 
-def pipe_everywhere(driver: Driver, numbers: range, *, settle: bool = True) -> None:
+def pipe_everywhere(
+    driver: Driver, numbers: range, *, amount: float = 10.0, settle: bool = True
+) -> None:
     for partition in range(driver.partitions):
         user = f"user-{partition}"
-        driver.pipe(ORDERS, orders(numbers, user=user), partition=partition, settle=False)
+        piped = orders(numbers, user=user, amount=amount)
+        driver.pipe(ORDERS, piped, partition=partition, settle=False)
     if settle:
         driver.settle()
 
@@ -78,11 +81,13 @@ def test_a_rebalance_in_the_midst_of_a_fetched_run_counts_nothing_twice(
 def test_a_failed_commit_takes_the_batch_in_work_with_it(tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
     with Driver(TOPOLOGY, settings, max_batch_records=1, max_epoch_records=1) as driver:
+        pipe_everywhere(driver, range(1), amount=5000.0)
         for turns in range(25):  # the failure comes at each moment of the next batch once
             driver.delay_answers([turns])
             driver.fail_at(Step.COMMIT_BEFORE_END)
-            pipe_everywhere(driver, range(4))
-        assert counts(driver) == [100, 100]
+            pipe_everywhere(driver, range(4), amount=5000.0)
+        assert counts(driver) == [101, 101]
+        assert len(driver.read(HIGH_VALUE_ORDERS)) == 202
 
 
 def test_a_worker_that_is_stopped_while_tasks_are_taken_away_loses_nothing(driver: Driver) -> None:

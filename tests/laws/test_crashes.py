@@ -1,4 +1,4 @@
-"""Laws 2, 3 and 7: wherever a worker dies or fails, the outcome is that of a run where nothing happened."""
+"""Laws 2, 3 and 7: wherever a worker dies or fails, the outcome is as if nothing happened."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -33,8 +33,8 @@ kinds = st.sampled_from(["crash", "fail"])
 portions = st.lists(inputs(max_size=10), min_size=3, max_size=3)
 
 
-# Three short lives: one worker works; another joins; both die, their disks are lost, two begin anew.
-# Every step of the engine is reached in them, the rest is chance.
+# Three short lives: one worker works; another joins; both die, their disks are lost, two begin
+# anew. Every step of the engine is reached in them, the rest is chance.
 @pytest.mark.parametrize("step", list(Step))
 @settings(max_examples=max(4, settings().max_examples // 5))
 @given(kind=kinds, late=st.sampled_from([1, 1, 2, 3, 5]), portions=portions, cut=cuts)

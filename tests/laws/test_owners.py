@@ -11,7 +11,7 @@ from config.settings import load_settings
 from streams.engine import failpoints
 from streams.engine.errors import OwnershipError
 from streams.engine.failpoints import Step
-from tests.laws.world import Cuts, Piped, World, cuts, inputs, one_order_each
+from tests.laws.world import VIP_ORDERS, Cuts, Piped, World, cuts, inputs, one_order_each
 
 IN_A_COMMIT = [step for step in Step if step.value.startswith(("commit.before", "process."))]
 
@@ -53,7 +53,7 @@ def test_a_zombie_changes_nothing(
         world.driver.settings = load_settings(
             data_dir=elsewhere,
             commit_interval_ms=1,
-            vip_orders=here.vip_orders,  # type: ignore[attr-defined]
+            vip_orders=VIP_ORDERS,
         )
         world.start(1)
         world.append(second)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from config.settings import load_settings
 from streams.engine import failpoints
-from streams.engine.api import Batch
+from streams.engine.api import App, Batch
 from streams.engine.definitions import Flow, Table, Topic, Topology
 from streams.engine.errors import DefinitionError
 from streams.engine.failpoints import InjectedFailureError, Step
@@ -22,7 +22,7 @@ from streams.engine.records import TopicPartition
 from streams.testing import Driver
 from tests.laws.world import NOW_MS, Cuts, cuts
 
-# --- trades are valued at the last price before them ------------------------------------------------
+# --- trades are valued at the last price before them --------------------------------------------
 
 
 class Quote(msgspec.Struct, frozen=True, tag="quote", tag_field="event_type"):
@@ -58,7 +58,7 @@ PRICES: Table[int] = Table("prices", msgspec.json.encode, msgspec.json.decode)
 UNSELLABLE = 13
 
 
-def keep_prices(quotes: Iterable[Quote], prices: MutableMapping[str, int]) -> None:
+def keep_prices(quotes: Iterable[Quote], prices: MutableMapping[str, int]) -> tuple[()]:
     for quote in quotes:
         if quote.cents == UNSELLABLE:
             raise ValueError(quote.cents)
@@ -66,6 +66,7 @@ def keep_prices(quotes: Iterable[Quote], prices: MutableMapping[str, int]) -> No
             prices[quote.thing] = quote.cents
         elif quote.thing in prices:
             del prices[quote.thing]
+    return ()
 
 
 def value(trades: Iterable[Trade], prices: Mapping[str, int]) -> Iterator[Valued]:
@@ -73,14 +74,14 @@ def value(trades: Iterable[Trade], prices: Mapping[str, int]) -> Iterator[Valued
         yield Valued(trade.event_id, trade.timestamp, trade.thing, prices.get(trade.thing))
 
 
-def register_prices(app: Any) -> None:
+def register_prices(app: App[Any]) -> None:
     @app.agent(QUOTES)
     async def prices(batches: AsyncIterable[Batch]) -> None:
         async for batch in batches:
             batch.run(keep_prices, batch.of(Quote), PRICES)
 
 
-def register_valued(app: Any) -> None:
+def register_valued(app: App[Any]) -> None:
     @app.agent(TRADES)
     async def valued(batches: AsyncIterable[Batch]) -> None:
         async for batch in batches:
@@ -95,7 +96,7 @@ MARKET = Topology(
     dead_letters="dead-letters",
 )
 
-# --- the same, one record at a time -----------------------------------------------------------------
+# --- the same, one record at a time -------------------------------------------------------------
 
 
 class Line(NamedTuple):
@@ -260,5 +261,5 @@ def test_stream_times_are_the_same_for_the_next_owner() -> None:
 def test_a_table_cannot_be_joined_within_the_input_that_keeps_it() -> None:
     own = Flow(register_valued, "own", reads=(QUOTES,), joins=(PRICES,))
     keeper = Flow(register_prices, "prices", reads=(QUOTES,), keeps=PRICES)
-    with pytest.raises(DefinitionError, match="own.*prices.*zz-quotes"):
+    with pytest.raises(DefinitionError, match=r"own.*prices.*zz-quotes"):
         check(Topology((own, keeper), dead_letters="dead-letters"))

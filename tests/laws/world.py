@@ -1,4 +1,4 @@
-"""A small world for the laws: orders as odd as they get, workers on the driver, the oracle beside them."""
+"""A small world for the laws: odd orders, workers on the driver, the oracle beside them."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from config.settings import Settings, load_settings
 from demo.oracle import DeadLetter, Outcome, Rules, Source, diff, expect, parse
 from demo.poison import POISONS, Subject
 from streams.engine import failpoints
-from streams.engine.api import Batch
+from streams.engine.api import App, Batch
 from streams.engine.definitions import Flow, Topology
 from streams.engine.failpoints import InjectedFailureError
 from streams.engine.records import TopicPartition
@@ -34,14 +34,15 @@ class BrittleError(Exception):
     """What the brittle flow raises."""
 
 
-def break_on_brittle(orders: Iterable[OrderCreated]) -> None:
+def break_on_brittle(orders: Iterable[OrderCreated]) -> tuple[()]:
     """Raise where an order is in the brittle currency."""
     for order in orders:
         if order.data.currency == BRITTLE_CURRENCY:
             raise BrittleError(order.event_id)
+    return ()
 
 
-def register_brittle(app: Any) -> None:
+def register_brittle(app: App[Any]) -> None:
     """Hang an agent on the application whose rule raises for some orders."""
 
     @app.agent(ORDERS)
@@ -55,7 +56,7 @@ WORLD = Topology(
     (*TOPOLOGY.flows, Flow(register_brittle, "brittle", reads=(ORDERS,))), dead_letters=DEAD_LETTERS
 )
 
-# --- what is piped ---------------------------------------------------------------------------------
+# --- what is piped ------------------------------------------------------------------------------
 
 
 class Piped(NamedTuple):
@@ -136,7 +137,7 @@ cuts = st.builds(
     st.lists(st.integers(0, 30), max_size=6),
 )
 
-# --- the world -------------------------------------------------------------------------------------
+# --- the world ----------------------------------------------------------------------------------
 
 
 class World:
@@ -214,7 +215,7 @@ class World:
             self.kill()
             self.start(1)
 
-    # -- what came of it ----------------------------------------------------------------------------
+    # -- what came of it -------------------------------------------------------------------------
 
     def expected(self) -> Outcome:
         """Return what the oracle makes of all that was piped."""
