@@ -37,6 +37,10 @@ REFUSED = {
     "flow enrich joins table profiles, which no flow keeps": topology(
         flow("enrich", ORDERS, joins=(PROFILES,)), flow("count", ORDERS, keeps=COUNTS)
     ),
+    "flow enrich joins table counts, which another flow keeps from the same input orders: "
+    "let one flow do both": topology(
+        flow("count", USERS, ORDERS, keeps=COUNTS), flow("enrich", ORDERS, joins=(COUNTS,))
+    ),
 }
 
 
