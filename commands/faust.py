@@ -7,12 +7,11 @@ import click
 
 @click.command(
     short_help="Faust's own command line on this application.",
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def faust(arguments: tuple[str, ...]) -> None:
-    """Faust's own command line, for those who know it: it lists agents, runs a worker in its way.
+    """Run Faust's own command line on this application; `-- --help` shows what it has.
 
     \b
     Example:
