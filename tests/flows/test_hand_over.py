@@ -1,6 +1,8 @@
 """Workers come and go: tasks move, and nothing is counted twice or forgotten."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,3 +101,35 @@ def test_a_worker_that_is_stopped_while_tasks_are_taken_away_loses_nothing(drive
     driver.start_worker()
     pipe_everywhere(driver, range(5, 8))
     assert counts(driver) == [8, 8]
+
+
+def test_a_stop_in_the_midst_of_a_revocation_waits_for_its_commits(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=30_000)
+    with Driver(TOPOLOGY, settings) as driver:
+        (running,) = driver._workers
+        engine = running.worker.engine
+        assert engine is not None
+        assert engine._source is not None
+        source = engine._source
+        stopping: list[asyncio.Future[Any]] = []
+
+        async def stopped() -> None:
+            while not stopping:
+                await driver.kafka.wait_for_news(0.01)
+            await stopping[0]
+
+        failpoints.arm(
+            Step.PROCESS_AFTER_BATCH, failpoints.on_visit(2, lambda _step: source.rejoin())
+        )
+        failpoints.arm(
+            Step.REVOKE_BEFORE_COMMIT,
+            failpoints.on_visit(
+                1, lambda _step: stopping.append(asyncio.ensure_future(running.worker.app.stop()))
+            ),
+        )
+        pipe_everywhere(driver, range(5), settle=False)
+        driver.delay_answers([20])
+        driver._do(stopped())
+        assert not engine.failed.done()
+        rows = driver.changelog(USER_ORDERS).values()
+        assert [USER_ORDERS.decode(row).orders for row in rows] == [5, 5]
