@@ -353,12 +353,13 @@ class Engine:
                     return
                 tp, piece = taken
                 reach(Step.PROCESS_BEFORE_BATCH)
+                begun_s = self.clock.monotonic_s()
                 try:
                     await self._process(task, tp, piece)
                 except _OvertakenError:
                     return
                 reach(Step.PROCESS_AFTER_BATCH)
-                self._pace.processed(piece.end - piece.begin)
+                self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
             self._start_due_commits()
 
     async def _process(self, task: Task, tp: TopicPartition, piece: Slice) -> int:

@@ -10,6 +10,9 @@ from streams.engine.task import Task
 # 32 tasks at 100 ms each cost a third of a core, 4 cost 6 %: at most 100 commits a second a worker.
 _COMMITS_A_SECOND: Final = 100
 _BEHIND_S: Final = 1.0
+_MEASURED_S: Final = 0.1
+# Records a second, until the first were measured: a slow machine's.
+_FIRST_GUESS: Final = 50_000.0
 _LONGEST_FETCH_S: Final = 0.2
 
 
@@ -19,17 +22,17 @@ class Pace:
     def __init__(self, config: EngineConfig, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._since_s = clock.monotonic_s()
+        self._busy_s = 0.0
         self._records = 0
-        self._rate = 0.0
+        self._rate = _FIRST_GUESS
 
-    def processed(self, records: int) -> None:
-        """Count processed records; the rate is that of the last second or so."""
+    def processed(self, records: int, took_s: float) -> None:
+        """Count processed records; the rate is that of the last tenth of a second spent on them."""
         self._records += records
-        now_s = self._clock.monotonic_s()
-        if now_s - self._since_s >= 1.0:
-            self._rate = self._records / (now_s - self._since_s)
-            self._since_s, self._records = now_s, 0
+        self._busy_s += took_s
+        if self._busy_s >= _MEASURED_S:
+            self._rate = self._records / self._busy_s
+            self._busy_s, self._records = 0.0, 0
 
     def interval_s(self, backlog: int, tasks: int) -> float:
         """Return the time between two commits of a task, with `backlog` records waiting.
@@ -38,7 +41,7 @@ class Pace:
         record, and nobody sees a difference, for the backlog is the latency.
         """
         interval_s = max(self._config.commit_interval_ms / 1000, tasks / _COMMITS_A_SECOND)
-        if backlog > _BEHIND_S * max(self._rate, 1.0):
+        if backlog > _BEHIND_S * self._rate:
             return max(interval_s, self._config.max_stretched_interval_ms / 1000)
         return interval_s
 

@@ -31,10 +31,9 @@ def pace_of(clock: Clock, interval_ms: int = 100) -> Pace:
     return Pace(config, clock)
 
 
-def worked(pace: Pace, clock: Clock, records_per_s: int, seconds: int = 2) -> None:
+def worked(pace: Pace, records_per_s: int, seconds: int = 2) -> None:
     for _ in range(seconds):
-        clock.now_s += 1.0
-        pace.processed(records_per_s)
+        pace.processed(records_per_s, 1.0)
 
 
 def test_without_backlog_commits_are_as_far_apart_as_asked(clock: Clock) -> None:
@@ -44,7 +43,7 @@ def test_without_backlog_commits_are_as_far_apart_as_asked(clock: Clock) -> None
 
 def test_more_than_a_second_of_work_behind_stretches_the_interval(clock: Clock) -> None:
     pace = pace_of(clock)
-    worked(pace, clock, records_per_s=1_000)
+    worked(pace, records_per_s=1_000)
     assert pace.interval_s(backlog=1_000, tasks=4) == 0.1
     assert pace.interval_s(backlog=1_001, tasks=4) == 1.0
 
@@ -54,10 +53,14 @@ def test_an_interval_that_is_longer_than_the_stretched_one_stays(clock: Clock) -
     assert pace.interval_s(backlog=1_000_000, tasks=4) == 5.0
 
 
-def test_the_rate_is_that_of_the_last_second_or_so(clock: Clock) -> None:
+def test_before_anything_was_measured_a_small_backlog_stretches_nothing(clock: Clock) -> None:
+    assert pace_of(clock).interval_s(backlog=10_000, tasks=4) == 0.1
+
+
+def test_the_rate_is_that_of_the_last_work(clock: Clock) -> None:
     pace = pace_of(clock)
-    worked(pace, clock, records_per_s=10)
-    worked(pace, clock, records_per_s=5_000, seconds=1)
+    worked(pace, records_per_s=10)
+    worked(pace, records_per_s=5_000, seconds=1)
     assert pace.interval_s(backlog=4_000, tasks=1) == 0.1
 
 
