@@ -206,11 +206,15 @@ class _Group:
 
     @staticmethod
     async def _call(member: "MemorySource", callback: Coroutine[Any, Any, None]) -> None:
+        # What a callback starts is the member's; what its caller starts later is not.
+        caller = _CURRENT.set(member.cluster)
         try:
             await callback
         except BaseException:
             if not member.cluster.is_cut:  # a crash within the callback is the member's own
                 raise
+        finally:
+            _CURRENT.reset(caller)
 
     def _alive(self) -> list["MemorySource"]:
         self._members = {n: m for n, m in self._members.items() if not m.cluster.is_cut}
@@ -389,13 +393,11 @@ class MemorySource:
 
     async def revoke(self) -> None:
         """Take everything away (the group calls it)."""
-        self.cluster.enter()
         if self._positions or self._paused:
             await self._listener.on_revoked()
 
     async def assign(self, partitions: Collection[TopicPartition]) -> None:
         """Assign these and no others (the group calls it)."""
-        self.cluster.enter()
         self._positions, self._ends, self._paused = {}, {}, set(partitions)
         await self._listener.on_assigned(partitions)
 
