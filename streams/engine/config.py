@@ -27,7 +27,7 @@ class EngineConfig:
     """When a commit counts as failed. Below Kafka's transaction time-out of 60 s, so that ours ends first."""
     take_timeout_s: float = 60.0
     """When Kafka's silence counts as a failed try to take a task; restoring is not bounded by it."""
-    max_batch_records: int = 5_000
+    max_batch_records: int = 1_000
     max_epoch_records: int = 200_000
     max_stretched_interval_ms: int = 1_000
     fences_tolerated: int = 5

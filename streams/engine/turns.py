@@ -1,7 +1,7 @@
 """Whose turn it is among a task's inputs: the one whose next record is oldest (law 9)."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from streams.engine.records import Decoded, Reject, Run, TopicPartition
@@ -37,6 +37,20 @@ class Slice(NamedTuple):
         return (
             self._replace(end=middle, indexes=self.indexes[:count], events=self.events[:count]),
             self._replace(begin=middle, indexes=self.indexes[count:], events=self.events[count:]),
+        )
+
+
+def pieces(run: Run, limit: int) -> Iterator[Run]:
+    """Yield a run in pieces of at most `limit` records; one without records as it is."""
+    count = len(run.offsets)
+    for begin in range(0, max(count, 1), limit):
+        end = begin + limit
+        yield Run(
+            run.offsets[end] if end < count else run.next_offset,
+            run.offsets[begin:end],
+            run.timestamps_ms[begin:end],
+            run.keys[begin:end],
+            run.values[begin:end],
         )
 
 
