@@ -19,6 +19,14 @@ class Failure(NamedTuple):
     error: Exception
     reason: Reason = Reason.RULE_FAILED
 
+    @property
+    def text(self) -> str:
+        """Return the error in one line; a rule's error may fail even at that."""
+        try:
+            return repr(self.error)
+        except Exception:  # noqa: BLE001 - it is foreign code, and only a text
+            return type(self.error).__name__
+
 
 class TooLargeError(Exception):
     """An output is above what the broker takes."""

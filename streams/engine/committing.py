@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from streams.engine.cluster import Committed
+from streams.engine.definitions import Table
 from streams.engine.epoch import Epoch
-from streams.engine.errors import CommitFailedError
+from streams.engine.errors import CommitFailedError, UnwritableRowError
 from streams.engine.failpoints import Step, reach
 from streams.engine.records import Record
 from streams.engine.taking import note
@@ -28,6 +29,17 @@ def start_commit(task: Task) -> asyncio.Task[None]:
     return task.commit
 
 
+def _encoded(
+    task: Task, table: Table[Any], changes: dict[str, Any]
+) -> list[tuple[bytes, bytes | None]]:
+    """Return changed rows as changelog and disk have them. Raises UnwritableRowError."""
+    try:
+        return [task.row(table, key, row) for key, row in changes.items()]
+    except Exception as error:
+        msg = f"a row of {table.name} cannot be written: {error!r}"
+        raise UnwritableRowError(msg) from error
+
+
 async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], noted: str) -> None:
     """Commit an epoch: together or not at all (law 2).
 
@@ -39,18 +51,13 @@ async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], 
     5. Write the same values and their changelog offsets to disk, in one write batch (law 3).
 
     Raises CommitFailedError or FencedError when the outcome is not a commit, or not known; the task
-    must then be taken anew, which finds out. StoreError after step 4 is final for this worker.
+    must then be taken anew, which finds out; UnwritableRowError before step 1. StoreError after
+    step 4 is final for this worker.
     """
     producer = task.producer
     store = task.store
     assert producer is not None and store is not None  # noqa: S101, PT018 - a running task has both
-    rows = {
-        table.name: [
-            (key.encode(), None if row is None else table.encode(row))
-            for key, row in changes[table.name].items()
-        ]
-        for table in task.subtopology.tables
-    }
+    rows = {t.name: _encoded(task, t, changes[t.name]) for t in task.subtopology.tables}
     changelogs = {
         table.changelog(task.config.application_id): table.name for table in task.subtopology.tables
     }

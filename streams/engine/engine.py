@@ -7,37 +7,34 @@ and a 14 s callback once made two owners (decision 0003).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from functools import partial
 from typing import Any, Final
 
 from streams.engine.assignor import TaskGrouping, stored_tasks
-from streams.engine.batch import Batch
 from streams.engine.clock import Clock, SystemClock
 from streams.engine.cluster import Bounds, Cluster, Source
 from streams.engine.committing import start_commit
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Topology
 from streams.engine.errors import (
-    CauselessFailureError,
     CommitFailedError,
     FencedError,
     KafkaUnavailableError,
     OwnershipError,
+    StoreCorruptError,
+    UnwritableRowError,
 )
 from streams.engine.failpoints import InjectedFailureError, Step, reach
 from streams.engine.layout import Subtopology, subtopologies
 from streams.engine.pace import Pace
+from streams.engine.processing import Deliver, OvertakenError, process
 from streams.engine.records import TopicPartition
 from streams.engine.store import StoreMemory
 from streams.engine.taking import take
-from streams.engine.task import State, Task, first_failure
-from streams.engine.turns import Slice
+from streams.engine.task import State, Task
 
 log = logging.getLogger(__name__)
-
-Deliver = Callable[[TopicPartition, Batch], Awaitable[None]]
-"""Hands a batch to every agent of its topic; the batch tells when they are done."""
 
 # What taking the task anew can mend. All else stops the worker.
 RETRIED: Final = (
@@ -46,6 +43,8 @@ RETRIED: Final = (
     KafkaUnavailableError,
     TimeoutError,
     InjectedFailureError,
+    StoreCorruptError,
+    UnwritableRowError,
 )
 _LONGEST_WAIT_S: Final = 0.1
 _RETAKE_WAITS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -104,7 +103,7 @@ class Engine:
         grouping = TaskGrouping(
             self._subtopologies,
             self.partitions,
-            lambda: self._stored | {t.id: t.stored() for t in self.tasks.values()},
+            lambda: self._stored | {t.id: t.stored() for t in self.tasks.values() if t.store},
             self.config.web_address,
         )
         self._stored = stored_tasks(self.config.data_dir / self.config.application_id)
@@ -244,7 +243,7 @@ class Engine:
                 "%s: not committed before the hand-over (%s); it is done again", task.id, error
             )
             await _cancel(task.commit)
-            task.forget()
+            _give_up(task, error)
         finally:
             task.commit = None
 
@@ -267,7 +266,7 @@ class Engine:
             try:
                 positions = await take(task, self._memory, self.partitions)
             except RETRIED as error:
-                task.forget()
+                _give_up(task, error)
                 if isinstance(error, FencedError):
                     self._fenced(task, error)
                 wait_s = _RETAKE_WAITS_S[min(tries, len(_RETAKE_WAITS_S) - 1)]
@@ -288,7 +287,7 @@ class Engine:
         source = self._source
         assert source is not None  # noqa: S101 - a task runs only with one
         log.warning("%s: %s; it begins again at its committed offsets", task.id, _text(error))
-        task.forget()
+        _give_up(task, error)
         source.pause(task.inputs)
         if isinstance(error, FencedError):
             self._fenced(task, error)
@@ -355,59 +354,15 @@ class Engine:
                 reach(Step.PROCESS_BEFORE_BATCH)
                 begun_s = self.clock.monotonic_s()
                 try:
-                    await self._process(task, tp, piece)
-                except _OvertakenError:
+                    await process(task, tp, piece, self._deliver, self.failed)
+                except OvertakenError:
+                    return
+                except StoreCorruptError as error:
+                    self._retake(task, error)
                     return
                 reach(Step.PROCESS_AFTER_BATCH)
                 self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
             self._start_due_commits()
-
-    async def _process(self, task: Task, tp: TopicPartition, piece: Slice) -> int:
-        """Process a slice; return how many of its records were dropped because a rule raised.
-
-        A slice that raises is undone for all agents and halved, until the record that does it stands
-        alone. Raises CauselessFailureError if the halves succeed where the whole did not, and
-        _OvertakenError, with nothing accepted, if the task was given up while agents worked.
-        """
-        if not piece.events:
-            task.accept(tp, piece, None)
-            return 0
-        batch = task.batch(tp, piece)
-        await self._deliver(tp, batch)
-        await self._finished(batch)
-        if task.state is not State.RUNNING:  # the commit before failed, and took this with it
-            raise _OvertakenError
-        reach(Step.PROCESS_AFTER_AGENTS)
-        if batch.fatal is not None:
-            raise batch.fatal
-        if not batch.failures:
-            task.accept(tp, piece, batch)
-            return 0
-        failure = first_failure(task.subtopology.flows, batch.failures)
-        if len(piece.events) == 1:
-            log.warning(
-                "dead letter: %s-%d offset %d: %s failed: %r",
-                *tp, piece.run.offsets[piece.indexes[0]], failure.flow.name, failure.error,
-            )  # fmt: skip
-            task.drop(tp, piece, failure)
-            return 1
-        task.undo()
-        first, second = piece.split(len(piece.events) // 2)
-        dropped = await self._process(task, tp, first) + await self._process(task, tp, second)
-        if not dropped:
-            msg = (
-                f"{failure.flow.name} failed on {len(piece.events)} records together and on none of them "
-                f"alone: {failure.error!r}; nothing is committed past offset {piece.run.offsets[piece.begin]}"
-            )
-            raise CauselessFailureError(msg) from failure.error
-        return dropped
-
-    async def _finished(self, batch: Batch) -> None:
-        """Wait at the barrier until every agent is done, or the engine has failed."""
-        if not batch.finished.done():
-            await asyncio.wait({batch.finished, self.failed}, return_when=asyncio.FIRST_COMPLETED)
-        if self.failed.done():
-            await self.failed
 
     def _start_due_commits(self) -> None:
         now_s = self.clock.monotonic_s()
@@ -449,16 +404,21 @@ class Engine:
         return 0 if source is None else sum(source.backlog(tp) for tp in self._owners)
 
 
-class _OvertakenError(Exception):
-    """A batch's task was given up while its agents worked."""
-
-
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             await event.wait()
     except TimeoutError:
         pass
+
+
+def _give_up(task: Task, error: BaseException) -> None:
+    """Drop what a task has not committed, and what the error says is of no use any more."""
+    task.forget()
+    if isinstance(error, StoreCorruptError):
+        task.discard_store()
+    if isinstance(error, UnwritableRowError):
+        task.careful = True
 
 
 async def _cancel(task: asyncio.Task[None] | None) -> None:

@@ -119,7 +119,7 @@ class App(faust.App):
         )
         self.settings = settings
         self.topology = topology
-        self.agent_error: Callable[[BaseException], None] = lambda _error: None
+        self.agent_error: Callable[[BaseException], None] | None = None
         self.when_agents_ready: Callable[[], Awaitable[None]] | None = None
         self.before_start: Callable[[], Awaitable[None]] | None = None
         self.before_stop: Callable[[], Awaitable[None]] | None = None
@@ -202,7 +202,10 @@ class App(faust.App):
             final = AgentFailedError(cause)
             final.__cause__ = error
             error = final
-        self.agent_error(error)
+        if self.agent_error is None:  # before the engine has started
+            await self.crash(error)
+        else:
+            self.agent_error(error)
 
     def _topic(self, topic: Topic) -> Any:
         if topic.name not in self._batch_topics:

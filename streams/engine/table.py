@@ -5,7 +5,7 @@ and committed rows, decoded), and the store. A batch's writes become known when 
 reach the store when their epoch is committed, and never before (law 3).
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Generic, TypeVar
 
 from streams.engine.definitions import Table
@@ -73,6 +73,10 @@ class TablePart(MutableMapping[str, V], Generic[V]):
         return sum(1 for _ in self)
 
     # -- what the engine uses -------------------------------------------------------------------
+
+    def batch_changes(self) -> ItemsView[str, V | None]:
+        """Return what the running batch wrote; None deletes."""
+        return self._batch.items()
 
     def accept_batch(self) -> None:
         """Make the running batch's writes part of the growing epoch."""

@@ -25,7 +25,7 @@ from streams.engine.epoch import Counts, Epoch
 from streams.engine.errors import DefinitionError
 from streams.engine.layout import Subtopology
 from streams.engine.records import Reason, Record, Run, TopicPartition
-from streams.engine.store import Position, Store
+from streams.engine.store import Position, Store, discard
 from streams.engine.table import ReadOnlyPart, TablePart
 from streams.engine.turns import Slice, Turns, pieces, whole
 
@@ -74,11 +74,14 @@ class Task:
         self.commit: asyncio.Task[None] | None = None
         """The commit in flight: at most one, of the epoch before `epoch`."""
         self.commit_due_s = 0.0
+        self.careful = False
+        """Whether each batch's rows are tried at once: since a row could not be written."""
         self.stream_times: dict[str, int] = {}
         """By flow: the highest event time of the events that reached it, ms (law 6)."""
         self.counts = {flow.name: Counts() for flow in subtopology.flows}
         self._topics = {topic.name: topic for topic in subtopology.inputs}
         self._codecs = {t.name: Codec(t, config.max_ahead_ms) for t in subtopology.inputs}
+        self._longest = config.max_record_bytes - RECORD_OVERHEAD_BYTES
         self._fetched: dict[TopicPartition, deque[Run]] = {tp: deque() for tp in self.inputs}
         self._turns = Turns(self.inputs)
 
@@ -149,7 +152,7 @@ class Task:
                 )
                 raise DefinitionError(msg)
             return []
-        longest = self.config.max_record_bytes - RECORD_OVERHEAD_BYTES
+        longest = self._longest
         records = []
         for event in events:
             key, value = topic.key(event).encode(), _encode(event)
@@ -192,6 +195,36 @@ class Task:
         self.epoch.outputs[self.dead_letters_topic] += [letters[at] for at in sorted(letters)]
         self._advance(source, piece, Counts(dead=1 + len(piece.rejects)))
 
+    def unwritable(self) -> Failure | None:
+        """Return what is wrong with a row that the running batch wrote; only a careful task looks.
+
+        A row is encoded when its epoch is committed. Where that failed, the epoch is processed
+        again, carefully: each batch's rows are tried, and the record that spoils one is found.
+        """
+        if not self.careful:
+            return None
+        for flow in self.subtopology.flows:
+            table = flow.keeps
+            if table is None:
+                continue
+            for key, row in self.parts[table.name].batch_changes():
+                try:
+                    self.row(table, key, row)
+                except TooLargeError as error:
+                    return Failure(flow, error, Reason.TOO_LARGE)
+                except Exception as error:  # noqa: BLE001 - whatever encoding a row raises
+                    return Failure(flow, error)
+        return None
+
+    def row(self, table: Table[Any], key: str, row: Any) -> tuple[bytes, bytes | None]:
+        """Return a row as changelog and disk have it. Raises TooLargeError, or what its encoding does."""
+        encoded = (key.encode(), None if row is None else table.encode(row))
+        size = len(encoded[0]) + len(encoded[1] or b"")
+        if size > self._longest:
+            msg = f"a row of {table.name} has {size} bytes, the limit is {self._longest}"
+            raise TooLargeError(msg)
+        return encoded
+
     def undo(self) -> None:
         """Take back what the running batch changed in the tables."""
         for part in self.parts.values():
@@ -215,15 +248,21 @@ class Task:
     def forget(self) -> None:
         """Drop everything that is not committed: the task must be taken again before it goes on."""
         self.state = State.SUSPENDED
-        for fetched in self._fetched.values():
-            fetched.clear()
-        self._turns.clear()
+        self.rewind()
         self.epoch = Epoch()
         for part in self.parts.values():
             part.reset()
         if self.producer is not None:
             self.producer.abandon()
             self.producer = None
+
+    def discard_store(self) -> None:
+        """Delete the task's damaged store: the changelog has all of it."""
+        self.parts = {}
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+        discard(self.path)
 
     def close(self) -> None:
         """Let go of the task: its store is free for another owner."""
@@ -234,9 +273,9 @@ class Task:
             self.store = None
 
 
-def first_failure(flows: Iterable[Flow], failures: Mapping[str, Failure]) -> Failure:
-    """Return the failure of the first flow in topology order."""
-    return next(failures[flow.name] for flow in flows if flow.name in failures)
+def first_failure(flows: Iterable[Flow], failures: Mapping[str, Failure]) -> Failure | None:
+    """Return the failure of the first flow in topology order, if any failed."""
+    return next((failures[flow.name] for flow in flows if flow.name in failures), None)
 
 
 __all__ = ["Reason", "State", "Task", "first_failure"]

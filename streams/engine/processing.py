@@ -1,0 +1,77 @@
+"""A slice of input on its way through the agents, narrowed down to the record that makes one raise."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from streams.engine.batch import Batch
+from streams.engine.errors import CauselessFailureError
+from streams.engine.failpoints import Step, reach
+from streams.engine.records import TopicPartition
+from streams.engine.task import State, Task, first_failure
+from streams.engine.turns import Slice
+
+log = logging.getLogger(__name__)
+
+Deliver = Callable[[TopicPartition, Batch], Awaitable[None]]
+"""Hands a batch to every agent of its topic; the batch tells when they are done."""
+
+
+class OvertakenError(Exception):
+    """The task was given up while a batch's agents worked: nothing of the batch was accepted."""
+
+
+async def process(
+    task: Task,
+    source: TopicPartition,
+    piece: Slice,
+    deliver: Deliver,
+    failed: "asyncio.Future[None]",
+) -> int:
+    """Process a slice; return how many of its records were dropped because a rule raised.
+
+    A slice that raises is undone for all agents and halved, until the record that does it stands
+    alone (decision 0012). `failed` ends the wait for agents that will never be done. Raises
+    CauselessFailureError if the halves succeed where the whole did not, and OvertakenError.
+    """
+    if not piece.events:
+        task.accept(source, piece, None)
+        return 0
+    batch = task.batch(source, piece)
+    await deliver(source, batch)
+    await _finished(batch, failed)
+    if task.state is not State.RUNNING:  # the commit before failed, and took this with it
+        raise OvertakenError
+    reach(Step.PROCESS_AFTER_AGENTS)
+    if batch.fatal is not None:
+        raise batch.fatal
+    failure = first_failure(task.subtopology.flows, batch.failures) or task.unwritable()
+    if failure is None:
+        task.accept(source, piece, batch)
+        return 0
+    if len(piece.events) == 1:
+        offset = piece.run.offsets[piece.indexes[0]]
+        log.warning(
+            "dead letter: %s-%d offset %d: %s: %s", *source, offset, failure.flow.name, failure.text
+        )
+        task.drop(source, piece, failure)
+        return 1
+    task.undo()
+    dropped = 0
+    for half in piece.split(len(piece.events) // 2):
+        dropped += await process(task, source, half, deliver, failed)
+    if not dropped:
+        msg = (
+            f"{failure.flow.name} failed on {len(piece.events)} records together and on none of them "
+            f"alone: {failure.text}; nothing is committed past offset {piece.run.offsets[piece.begin]}"
+        )
+        raise CauselessFailureError(msg) from failure.error
+    return dropped
+
+
+async def _finished(batch: Batch, failed: "asyncio.Future[None]") -> None:
+    """Wait at the barrier until every agent is done, or the engine has failed."""
+    if not batch.finished.done():
+        await asyncio.wait({batch.finished, failed}, return_when=asyncio.FIRST_COMPLETED)
+    if failed.done():
+        await failed
