@@ -15,21 +15,20 @@ def upgrade_vips(
     upgraded by the next one, a VIP who has fewer than a raised one stays a VIP.
     """
     for order in orders:
-        row = user_orders.get(order.data.user_id)
-        new_row = _counted(order, row, at)
-        user_orders[order.data.user_id] = new_row
+        data, time_ms = order.data, order.timestamp
+        row = user_orders.get(data.user_id)
+        if row is None:
+            new_row = UserOrders(1, data.amount_cents, time_ms, time_ms, vip=at <= 1)
+        else:
+            first_ms, last_ms = row.first_order_at, row.last_order_at
+            # Compared by hand: min() and max() take a fifth of the rule's time.
+            new_row = UserOrders(
+                row.orders + 1,
+                row.amount_cents + data.amount_cents,
+                time_ms if time_ms < first_ms else first_ms,  # noqa: FURB136
+                time_ms if time_ms > last_ms else last_ms,  # noqa: FURB136
+                row.vip or row.orders + 1 >= at,
+            )
+        user_orders[data.user_id] = new_row
         if new_row.vip and (row is None or not row.vip):
             yield UserVipUpgraded.caused_by(order, order_count=new_row.orders)
-
-
-def _counted(order: OrderCreated, row: UserOrders | None, at: int) -> UserOrders:
-    cents, time_ms = order.data.amount_cents, order.timestamp
-    if row is None:
-        return UserOrders(1, cents, time_ms, time_ms, vip=at <= 1)
-    return UserOrders(
-        row.orders + 1,
-        row.amount_cents + cents,
-        min(row.first_order_at, time_ms),
-        max(row.last_order_at, time_ms),
-        vip=row.vip or row.orders + 1 >= at,
-    )
