@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,13 +32,6 @@ RUNS = int(os.environ.get("HEADRACE_TEST_RUNS", "1"))
 SEED = int(os.environ.get("HEADRACE_TEST_SEED", str(random.randrange(1_000_000))))
 PARTITIONS = 4
 DERIVED = ("high-value-orders", "vip-upgrades", "dead-letters")
-
-
-@pytest.fixture(scope="module")
-def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """A broker that holds nothing but this module's records."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -43,13 +43,13 @@ async def test_a_setting_that_makes_no_sense_is_named(tmp_path: Path, applicatio
 
 
 async def test_topics_with_another_partition_count_than_the_state_are_refused(
-    kafka: EmbeddedKafka, tmp_path: Path, application_id: str
+    own_kafka: EmbeddedKafka, tmp_path: Path, application_id: str
 ) -> None:
     changelog = TopicSpec(f"{application_id}-user_orders-changelog", 3, {})
     orders = TopicSpec("orders", 4, {})
-    client = {"bootstrap_servers": kafka.bootstrap}
+    client = {"bootstrap_servers": own_kafka.bootstrap}
     await ensure_topics(client, [orders, changelog], replication_factor=1)
-    worker = WorkerProcess(tmp_path, kafka.bootstrap, application_id)
+    worker = WorkerProcess(tmp_path, own_kafka.bootstrap, application_id)
     worker.start()
     line = await ends_by_itself(worker)
     assert "has 3 partitions" in line
@@ -57,11 +57,11 @@ async def test_topics_with_another_partition_count_than_the_state_are_refused(
 
 
 async def test_a_folder_that_another_process_holds_is_named(
-    kafka: EmbeddedKafka, tmp_path: Path, application_id: str
+    own_kafka: EmbeddedKafka, tmp_path: Path, application_id: str
 ) -> None:
     store = Store(tmp_path / "state" / application_id / "orders-1")
     try:
-        worker = WorkerProcess(tmp_path, kafka.bootstrap, application_id)
+        worker = WorkerProcess(tmp_path, own_kafka.bootstrap, application_id)
         worker.start()
         line = await ends_by_itself(worker)
     finally:
