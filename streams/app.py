@@ -73,6 +73,13 @@ class Worker:
         self.app.before_stop = self._stop_engine
         self._partitions = partitions
 
+    async def start(self) -> None:
+        """Start the app. Raises what kept it from starting: an agent's failure, by its name."""
+        try:
+            await self.app.start()
+        except Exception as error:
+            raise self.app.failure or error from error
+
     async def _connect(self) -> None:
         """Reach Kafka and have the topics; what fails here fails the start, in one line."""
         if callable(self._partitions):
@@ -137,7 +144,7 @@ async def serve(worker: Worker, until: asyncio.Event, environment: "dict[str, st
     crashed = asyncio.ensure_future(app.wait_until_stopped())
     stop = asyncio.ensure_future(until.wait())
     try:
-        await app.start()
+        await worker.start()
         await asyncio.wait({crashed, stop}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for waiting in (crashed, stop):
@@ -145,8 +152,8 @@ async def serve(worker: Worker, until: asyncio.Event, environment: "dict[str, st
         await app.stop()
     if worker.engine is not None and worker.engine.failed.done():
         await worker.engine.failed
-    if app.crash_reason is not None:
-        raise app.crash_reason
+    if app.failure is not None:
+        raise app.failure
 
 
 def tune_collector() -> None:

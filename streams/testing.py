@@ -79,8 +79,12 @@ class Driver:
         self.kafka = self._do(self._make_kafka())
 
     def __enter__(self) -> Self:
-        for _ in range(self._wanted):
-            self.start_worker()
+        try:
+            for _ in range(self._wanted):
+                self.start_worker()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -282,12 +286,16 @@ class Driver:
         running = _Running(worker, cluster)
         self._workers.append(running)
         cluster.enter()
-        await worker.app.start()
+        await worker.start()
         await self._until(lambda: self._is_up(running))
+        if worker.engine is None and worker.app.failure is not None:
+            raise worker.app.failure
 
     @staticmethod
     def _is_up(running: _Running) -> bool:
         engine = running.worker.engine
+        if engine is None and running.worker.app.failure is not None:
+            return True
         return running.cluster.is_cut or (
             engine is not None and (engine.failed.done() or engine.is_member)
         )

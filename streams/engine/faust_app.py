@@ -120,6 +120,7 @@ class App(faust.App):
         self.settings = settings
         self.topology = topology
         self.agent_error: Callable[[BaseException], None] | None = None
+        self._agent_failure: BaseException | None = None
         self.when_agents_ready: Callable[[], Awaitable[None]] | None = None
         self.before_start: Callable[[], Awaitable[None]] | None = None
         self.before_stop: Callable[[], Awaitable[None]] | None = None
@@ -156,6 +157,11 @@ class App(faust.App):
             return super(App, self).agent(self._topic(channel), name=flow.name, **options)(reading)
 
         return register
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What made the app crash, if it did: an agent's failure before what Faust made of it."""
+        return self._agent_failure or self.crash_reason
 
     async def deliver(self, source: TopicPartition, batch: Batch) -> None:
         """Hand a batch to every agent of its topic."""
@@ -202,6 +208,7 @@ class App(faust.App):
             final = AgentFailedError(cause)
             final.__cause__ = error
             error = final
+        self._agent_failure = error
         if self.agent_error is None:  # before the engine has started
             await self.crash(error)
         else:

@@ -63,6 +63,14 @@ def test_an_agent_that_raises_outside_of_run_stops_the_worker(tmp_path: Path) ->
         run_odd(odd, tmp_path)
 
 
+def test_an_agent_that_raises_before_its_first_batch_stops_the_worker(tmp_path: Path) -> None:
+    async def odd(batches: AsyncIterable[Any]) -> None:
+        raise KeyError(type(batches).__name__)
+
+    with pytest.raises(AgentFailedError, match=r"odd.* raised outside batch.run: KeyError"):
+        run_odd(odd, tmp_path)
+
+
 def test_an_agent_that_ends_stops_the_worker(tmp_path: Path) -> None:
     async def odd(batches: AsyncIterable[Any]) -> None:
         async for _ in batches:
