@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def worker() -> None:
     """Process events: take a share of the partitions, beside all other workers of the group.
 
-    Every setting is an environment variable (docs/operations.md). SIGTERM or Ctrl-C ends it in
+    Every setting is an environment variable (docs/contract.md). SIGTERM or Ctrl-C ends it in
     order: what was begun is committed, and the other workers take over. Status 0 then.
 
     \b
