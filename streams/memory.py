@@ -401,6 +401,9 @@ class MemorySource:
         self._positions, self._ends, self._paused = {}, {}, set(partitions)
         await self._listener.on_assigned(partitions)
 
+    def check(self) -> None:
+        """Raise nothing: joining never fails here."""
+
     async def fetch(
         self, partitions: Collection[TopicPartition], timeout_s: float
     ) -> dict[TopicPartition, Run]:

@@ -98,6 +98,12 @@ class Source(Protocol):
     async def stop(self) -> None:
         """Leave the group."""
 
+    def check(self) -> None:
+        """Raise KafkaUnavailableError where joining or staying failed; on return it is tried again.
+
+        Raises HeadraceError if it never will be. `fetch` does the same; who fetches nothing must ask.
+        """
+
     async def fetch(
         self, partitions: Collection[TopicPartition], timeout_s: float
     ) -> dict[TopicPartition, Run]:

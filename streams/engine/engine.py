@@ -209,14 +209,15 @@ class Engine:
             await self._hand_over_now(close=close)
 
     async def _hand_over_now(self, *, close: bool) -> None:
-        taking, self._taking = list(self._taking.values()), {}
-        for work in taking:
-            work.cancel()
-        await asyncio.gather(*taking, return_exceptions=True)
         async with self._turn:
             running = [t for t in self.tasks.values() if t.state is State.RUNNING]
             for task in running:
                 task.state = State.SUSPENDED
+        # Only now: a commit that failed while the batch was waited for began to take its task anew.
+        taking, self._taking = list(self._taking.values()), {}
+        for work in taking:
+            work.cancel()
+        await asyncio.gather(*taking, return_exceptions=True)
         reach(Step.REVOKE_BEFORE_COMMIT)
         last = (self._last_commit(task) for task in running)
         for outcome in await asyncio.gather(*last, return_exceptions=True):
@@ -317,11 +318,20 @@ class Engine:
             if ready:
                 await self._fetch(source, ready)
             elif not working:
-                self._assigned.clear()
-                await _wait(self._assigned, _LONGEST_WAIT_S / 5)
+                await self._idle(source)
             for task in list(self.tasks.values()):
                 await self._work(task, source)
             self._start_due_commits()
+
+    async def _idle(self, source: Source) -> None:
+        """Wait for work. Nothing is fetched meanwhile, so nobody else asks how the group fares."""
+        self._assigned.clear()
+        await _wait(self._assigned, _LONGEST_WAIT_S / 5)
+        try:
+            source.check()
+        except KafkaUnavailableError as error:
+            log.warning("the group: %s; trying again", _text(error))
+            await asyncio.sleep(_LONGEST_WAIT_S)
 
     async def _fetch(self, source: Source, ready: Collection[TopicPartition]) -> None:
         try:

@@ -95,7 +95,7 @@ class KafkaCluster:
     async def stop(self) -> None:
         """Disconnect."""
         if self._reader is not None:
-            await self._reader.stop()
+            await _stop(self._reader)
         if self._admin is not None:
             await self._admin.close()
 
@@ -170,7 +170,7 @@ class KafkaCluster:
         except kafka_errors.KafkaError as error:
             raise KafkaUnavailableError(_text(error)) from error
         finally:
-            await reader.stop()
+            await _stop(reader)
 
     def _new_reader(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
@@ -302,6 +302,20 @@ async def _close_client(producer: AIOKafkaProducer) -> None:
         log.debug("closing an abandoned producer: %r", error)
 
 
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer.
+
+    While a broker is away, aiokafka's stop() raises the CancelledError of its own fetch, and leaves
+    the connections open. Taken for a cancellation of ours it would end whoever stops, silently.
+    """
+    error: BaseException | None
+    [error] = await asyncio.gather(consumer.stop(), return_exceptions=True)
+    if error is not None:
+        own = isinstance(error, asyncio.CancelledError)
+        log.log(logging.DEBUG if own else logging.WARNING, "stopping a consumer: %r", error)
+        await consumer._client.close()  # noqa: SLF001
+
+
 class KafkaSource:
     """The group's member of this process."""
 
@@ -309,6 +323,7 @@ class KafkaSource:
         self, options: KafkaOptions, topics: Collection[str], listener: Listener, grouping: Grouping
     ) -> None:
         self._topics = list(topics)
+        self._group = options.group
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._listener = _Rebalances(self, listener)
@@ -340,14 +355,32 @@ class KafkaSource:
         """Leave the group."""
         try:
             async with asyncio.timeout(2 * _CLOSE_TIMEOUT_S):
-                await self._consumer.stop()
-        except (TimeoutError, kafka_errors.KafkaError) as error:
+                await _stop(self._consumer)
+        except TimeoutError as error:
             log.warning("leaving the group: %r", error)
+
+    def check(self) -> None:
+        """Raise KafkaUnavailableError where joining or staying failed; on return it is tried again.
+
+        aiokafka's member waits without end until somebody has asked for its error.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001
+        ended = coordinator._coordination_task  # noqa: SLF001
+        if ended.done():
+            why = "cancelled" if ended.cancelled() else repr(ended.exception())
+            msg = f"the member of group {self._group} has ended ({why}); start the worker again"
+            raise HeadraceError(msg)
+        try:
+            coordinator.check_errors()
+        except kafka_errors.KafkaError as error:
+            coordinator.request_rejoin()  # heartbeats that ended with an error begin only anew
+            raise KafkaUnavailableError(_text(error)) from error
 
     async def fetch(
         self, partitions: Collection[TopicPartition], timeout_s: float
     ) -> dict[TopicPartition, Run]:
         """Return what came for these partitions, a run each; nothing after `timeout_s` without any."""
+        self.check()
         begun = self._positions.keys() & set(partitions)
         if not begun:  # to aiokafka, none would mean all
             await asyncio.sleep(timeout_s)

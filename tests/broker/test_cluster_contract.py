@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Protocol
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from streams.broker import EmbeddedKafka
@@ -17,7 +19,12 @@ from streams.engine.admin import TopicSpec, ensure_topics
 from streams.engine.assignor import TaskGrouping
 from streams.engine.cluster import Bounds, Cluster, Committed, Producer, Source
 from streams.engine.definitions import Topic
-from streams.engine.errors import CommitFailedError, FencedError, StateMismatchError
+from streams.engine.errors import (
+    CommitFailedError,
+    FencedError,
+    KafkaUnavailableError,
+    StateMismatchError,
+)
 from streams.engine.kafka import KafkaCluster, KafkaOptions, KafkaSource
 from streams.engine.layout import Subtopology
 from streams.engine.records import Record, TopicPartition
@@ -433,6 +440,38 @@ async def test_aborted_records_amid_committed_ones_are_left_out(
     assert keys == [b"0", b"1", b"10", b"11", b"20", b"21"]
 
 
+async def test_a_read_without_a_broker_says_so_and_leaves_nothing_open(
+    kafka: EmbeddedKafka, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Real(kafka)
+    tp = TopicPartition(await backend.make_topic(), 0)
+    options = KafkaOptions(client=backend._client, group=group, request_timeout_ms=500)
+    cluster = KafkaCluster(options)
+    new_reader = cluster._new_reader
+    made: list[Any] = []
+
+    def reader() -> Any:
+        """Return a reader whose broker is gone once it has started."""
+        consumer = new_reader()
+        start = consumer.start
+        made.append(consumer)
+
+        async def gone(*_args: Any, **_options: Any) -> None:
+            raise kafka_errors.NodeNotReadyError
+
+        async def started() -> None:
+            await start()
+            consumer._client.send = gone
+
+        consumer.start = started
+        return consumer
+
+    monkeypatch.setattr(cluster, "_new_reader", reader)
+    with pytest.raises(KafkaUnavailableError, match=r"no records within 0.5 s"):
+        await read(cluster, tp, Bounds(0, 5))
+    assert all(not c.connected() for m in made for c in m._client._conns.values())
+
+
 async def test_a_partition_whose_beginning_is_gone_says_so_in_its_bounds(
     cluster: Cluster,
     backend: Backend,
@@ -709,6 +748,82 @@ async def test_a_rejoin_brings_a_new_assignment_that_begins_paused(
     worker.source.seek(tp, 0, 3)
     worker.source.resume([tp])
     assert await drained(worker.source, tp) == [b"0", b"1"]
+
+
+async def joins(worker: Worker) -> list[str]:
+    """Ask as an engine without work does, until the worker has its task; return what failed before."""
+    failures: list[str] = []
+
+    def has() -> bool:
+        try:
+            worker.source.check()
+        except KafkaUnavailableError as error:
+            failures.append(str(error))
+        return worker.heard.has and bool(worker.tasks())
+
+    await until_true(has)
+    return failures
+
+
+async def test_a_member_that_could_not_join_does_once_nothing_is_in_its_way(
+    kafka: EmbeddedKafka, group: str
+) -> None:
+    backend = Real(kafka)
+    topic = await backend.make_topic()
+    other = AIOKafkaConsumer(topic, **backend._client, group_id=group)
+    await other.start()
+    await until_true(lambda: bool(other.assignment()))
+    worker = Worker(await backend.connect(group), [topic], 1)
+    await worker.source.start()
+
+    def is_refused() -> bool:
+        try:
+            worker.source.check()
+        except KafkaUnavailableError as error:
+            return "InconsistentGroupProtocol" in str(error)
+        return False
+
+    await until_true(is_refused)
+    await other.stop()
+    await joins(worker)
+    await worker.source.stop()
+    await backend.close()
+
+
+async def test_a_member_whose_heartbeats_ended_joins_anew(
+    kafka: EmbeddedKafka, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Real(kafka)
+    topic = await backend.make_topic()
+    worker = Worker(await backend.connect(group), [topic], 1)
+    await worker.source.start()
+    await settled([worker], {0})
+    assert isinstance(worker.source, KafkaSource)
+    coordinator = worker.source._consumer._coordinator
+
+    async def refused() -> bool:
+        monkeypatch.undo()
+        msg = "Unexpected exception in heartbeat task"
+        raise kafka_errors.KafkaError(msg)
+
+    monkeypatch.setattr(coordinator, "_do_heartbeat", refused)
+    worker.heard.calls.clear()
+    failures: list[str] = []
+
+    def is_back() -> bool:
+        try:
+            worker.source.check()
+        except KafkaUnavailableError as error:
+            failures.append(str(error))
+        return worker.heard.calls == ["revoked", "assigned"]
+
+    await until_true(is_back)
+    assert "heartbeat" in failures[0]
+    for _ in range(50):  # and it stays
+        worker.source.check()
+        await asyncio.sleep(0.01)
+    await worker.source.stop()
+    await backend.close()
 
 
 async def test_a_member_that_stops_leaves_at_once(

@@ -8,12 +8,17 @@ import pytest
 
 from config.settings import load_settings
 from streams.engine import failpoints
+from streams.engine.batch import Batch
+from streams.engine.errors import KafkaUnavailableError
 from streams.engine.failpoints import Step
+from streams.engine.records import TopicPartition
+from streams.engine.task import Task
 from streams.testing import Driver
 from streams.topics import HIGH_VALUE_ORDERS, ORDERS
 from streams.topology import TOPOLOGY
 from tables.definitions import USER_ORDERS
 from tests.flows.stories import orders
+from tests.waiting import until_true
 
 
 def pipe_everywhere(
@@ -133,3 +138,69 @@ def test_a_stop_in_the_midst_of_a_revocation_waits_for_its_commits(tmp_path: Pat
         assert not engine.failed.done()
         rows = driver.changelog(USER_ORDERS).values()
         assert [USER_ORDERS.decode(row).orders for row in rows] == [5, 5]
+
+
+def test_a_commit_that_fails_while_a_revocation_waits_for_the_batch_takes_its_task_once(
+    tmp_path: Path,
+) -> None:
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    with Driver(TOPOLOGY, settings, max_batch_records=1) as driver:
+        (running,) = driver._workers
+        engine = running.worker.engine
+        assert engine is not None
+        assert engine._source is not None
+        source, deliver, keep_taking = engine._source, engine._deliver, engine._keep_taking
+        held: list[TopicPartition] = []
+        taken: list[str] = []
+        taken_twice: list[str] = []
+
+        async def hold(tp: TopicPartition, batch: Batch) -> None:
+            task = engine._owners[tp]
+            if not held and task.commit is not None:
+                held.append(tp)
+                source.rejoin()
+                await until_true(lambda: engine._handing_over.locked() and task.commit is None)
+            await deliver(tp, batch)
+
+        async def watch(task: Task) -> None:
+            if task.id in taken:
+                taken_twice.append(task.id)
+            taken.append(task.id)
+            try:
+                await keep_taking(task)
+            finally:
+                taken.remove(task.id)
+
+        engine._deliver = hold
+        engine._keep_taking = watch  # type: ignore[method-assign]
+        driver.delay_answers([20])
+        driver.fail_at(Step.COMMIT_BEFORE_END)
+        pipe_everywhere(driver, range(40), amount=5000.0)
+        assert held
+        assert (
+            not taken_twice
+        )  # two at once, and the later one reads again what the other has committed
+        assert counts(driver) == [40, 40]
+        assert len(driver.read(HIGH_VALUE_ORDERS)) == 80
+
+
+def test_a_worker_without_work_hears_that_it_could_not_join(
+    driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver.start_worker()
+    driver.start_worker()  # the third has no task
+    engines = [r.worker.engine for r in driver._workers]
+    (idle,) = [e for e in engines if e and not e.tasks]
+    assert idle._source is not None
+    failures = iter([KafkaUnavailableError("not authorized")])
+
+    def check() -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+
+    idle._source.check = check  # type: ignore[method-assign]
+
+    told = "the group: not authorized; trying again"
+    driver._do(until_true(lambda: told in caplog.text))
+    pipe_everywhere(driver, range(5))
+    assert counts(driver) == [5, 5]
