@@ -353,26 +353,30 @@ class Engine:
 
     async def _work(self, task: Task, source: Source) -> None:
         """Process all that the task has queued and may take now."""
-        while True:
-            async with self._turn:
-                if not self._may_work(task):
-                    return
-                taken = task.next_slice(lambda tp: source.backlog(tp) > 0)
-                if taken is None:
-                    return
-                tp, piece = taken
-                reach(Step.PROCESS_BEFORE_BATCH)
-                begun_s = self.clock.monotonic_s()
-                try:
-                    await process(task, tp, piece, self._deliver, self.failed)
-                except OvertakenError:
-                    return
-                except StoreCorruptError as error:
-                    self._retake(task, error)
-                    return
-                reach(Step.PROCESS_AFTER_BATCH)
-                self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
+        while await self._take_turn(task, source):
             self._start_due_commits()
+
+    async def _take_turn(self, task: Task, source: Source) -> bool:
+        """Process the task's next slice; tell whether there was one and the task may go on."""
+        async with self._turn:
+            if not self._may_work(task):
+                return False
+            taken = task.next_slice(lambda tp: source.backlog(tp) > 0)
+            if taken is None:
+                return False
+            tp, piece = taken
+            reach(Step.PROCESS_BEFORE_BATCH)
+            begun_s = self.clock.monotonic_s()
+            try:
+                await process(task, tp, piece, self._deliver, self.failed)
+            except OvertakenError:
+                return False
+            except StoreCorruptError as error:
+                self._retake(task, error)
+                return False
+            reach(Step.PROCESS_AFTER_BATCH)
+            self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
+            return True
 
     def _start_due_commits(self) -> None:
         now_s = self.clock.monotonic_s()

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from streams.engine.batch import Batch
+from streams.engine.batch import Batch, Failure
 from streams.engine.errors import CauselessFailureError
 from streams.engine.failpoints import Step, reach
 from streams.engine.records import TopicPartition
@@ -38,17 +38,13 @@ async def process(
         task.accept(source, piece, None)
         return 0
     batch = task.batch(source, piece)
-    await deliver(source, batch)
-    await _finished(batch, failed)
-    if task.state is not State.RUNNING:  # the commit before failed, and took this with it
-        raise OvertakenError
-    reach(Step.PROCESS_AFTER_AGENTS)
-    if batch.fatal is not None:
-        raise batch.fatal
-    failure = first_failure(task.subtopology.flows, batch.failures) or task.unwritable()
-    if failure is None:
-        task.accept(source, piece, batch)
-        return 0
+    try:
+        failure = await _through_agents(task, source, batch, deliver, failed)
+        if failure is None:
+            task.accept(source, piece, batch)
+            return 0
+    finally:
+        batch.release()
     if len(piece.events) == 1:
         offset = piece.run.offsets[piece.indexes[0]]
         log.warning(
@@ -69,9 +65,22 @@ async def process(
     return dropped
 
 
-async def _finished(batch: Batch, failed: "asyncio.Future[None]") -> None:
-    """Wait at the barrier until every agent is done, or the engine has failed."""
+async def _through_agents(
+    task: Task,
+    source: TopicPartition,
+    batch: Batch,
+    deliver: Deliver,
+    failed: "asyncio.Future[None]",
+) -> Failure | None:
+    """Return what kept the batch from being accepted, if anything did, when every agent is done."""
+    await deliver(source, batch)
     if not batch.finished.done():
         await asyncio.wait({batch.finished, failed}, return_when=asyncio.FIRST_COMPLETED)
     if failed.done():
         await failed
+    if task.state is not State.RUNNING:  # the commit before failed, and took this with it
+        raise OvertakenError
+    reach(Step.PROCESS_AFTER_AGENTS)
+    if batch.fatal is not None:
+        raise batch.fatal
+    return first_failure(task.subtopology.flows, batch.failures) or task.unwritable()
