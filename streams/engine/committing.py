@@ -45,7 +45,8 @@ async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], 
 
     1. Begin the transaction.
     2. Send derived events, dead letters and the last value of each changed key; await every
-       acknowledgement: aiokafka's commit succeeds over a batch that was refused.
+       acknowledgement: aiokafka's commit succeeds over a batch that was refused. Without a
+       transaction the rows go last: one that remembers an event keeps it from being derived again.
     3. Then the source offsets: in flight together with sends they draw 100 ms of back-off each.
     4. End the transaction.
     5. Write the same values and their changelog offsets to disk, in one write batch (law 3).
@@ -61,9 +62,11 @@ async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], 
     changelogs = {
         table.changelog(task.config.application_id): table.name for table in task.subtopology.tables
     }
-    records = {
-        **epoch.outputs,
-        **{topic: [Record(k, v) for k, v in rows[name]] for topic, name in changelogs.items()},
+    outputs = {topic: records for topic, records in epoch.outputs.items() if records}
+    changed = {
+        topic: [Record(k, v) for k, v in rows[name]]
+        for topic, name in changelogs.items()
+        if rows[name]
     }
     offsets = {tp: Committed(offset, noted) for tp, offset in epoch.positions.items()}
     exactly_once = task.config.exactly_once
@@ -73,7 +76,9 @@ async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], 
             if exactly_once:
                 await producer.begin()
             reach(Step.COMMIT_BEFORE_SENDS)
-            ends = await producer.send(task.partition, {t: r for t, r in records.items() if r})
+            ends: dict[str, int] = {}
+            for records in [outputs | changed] if exactly_once else [outputs, changed]:
+                ends |= await producer.send(task.partition, records)
             reach(Step.COMMIT_BEFORE_OFFSETS)
             await producer.send_offsets(offsets)
             reach(Step.COMMIT_BEFORE_END)

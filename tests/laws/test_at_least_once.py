@@ -1,0 +1,108 @@
+"""Without transactions: wherever a worker dies or fails, nothing is lost; some may come twice."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from config.settings import load_settings
+from demo.oracle import Json, parse
+from streams.engine import failpoints
+from streams.engine.errors import CommitFailedError
+from streams.engine.failpoints import Step
+from streams.engine.records import Record, TopicPartition
+from streams.memory import MemoryProducer
+from streams.testing import Driver
+from streams.topics import DEAD_LETTERS, HIGH_VALUE_ORDERS, ORDERS, VIP_UPGRADES
+from streams.topology import TOPOLOGY
+from tables.definitions import USER_ORDERS
+from tests.flows.stories import orders
+from tests.laws.test_crashes import Blow, Kind, kinds, portions
+from tests.laws.world import PARTITIONS, Cuts, Piped, World, cuts, dead_letter, one_order_each
+
+
+def check_rows(expected: dict[str, Json], actual: Mapping[str, Json]) -> None:
+    assert actual.keys() == expected.keys()
+    for user, row in expected.items():
+        found = actual[user]
+        assert found["orders"] >= row["orders"], user
+        assert found["amount"] >= row["amount"], user
+        assert found["vip"] >= row["vip"], user
+        for name in ("first_order_at", "last_order_at"):
+            assert found[name] == row[name], user
+
+
+def check_nothing_is_lost(world: World) -> None:
+    """Assert that all the oracle knows of is there, once or more often, and all input was read."""
+    failpoints.disarm()
+    driver, expected = world.driver, world.expected()
+
+    def events(topic: str) -> list[Any]:
+        return [parse(sent.value or b"") for sent in driver.sent(topic)]
+
+    def wanted(by_partition: dict[int, list[Json]]) -> list[Json]:
+        return [event for found in by_partition.values() for event in found]
+
+    ids = {event["event_id"] for event in events(HIGH_VALUE_ORDERS.name)}
+    assert ids == {event["event_id"] for event in wanted(expected.high_value_orders)}
+    # An order that counts twice may bring the upgrade with an earlier one.
+    upgraded = {event["data"]["user_id"] for event in events(VIP_UPGRADES.name)}
+    assert upgraded >= {event["data"]["user_id"] for event in wanted(expected.vip_upgrades)}
+    assert {dead_letter(sent) for sent in driver.sent(DEAD_LETTERS)} == set(expected.dead_letters)
+    live = {key: parse(USER_ORDERS.encode(v)) for key, v in driver.table(USER_ORDERS).items()}
+    check_rows(expected.user_orders, live)
+    changelog = {key: parse(value) for key, value in driver.changelog(USER_ORDERS).items()}
+    assert changelog == live
+    for partition in range(PARTITIONS):
+        tp = TopicPartition(ORDERS.name, partition)
+        assert driver.kafka.offsets[driver.settings.app_id, tp].offset == len(driver.kafka.logs[tp])
+
+
+@pytest.mark.parametrize("step", list(Step))
+@settings(max_examples=max(4, settings().max_examples // 5))
+@given(kind=kinds, late=st.sampled_from([1, 1, 2, 3, 5]), portions=portions, cut=cuts)
+def test_a_blow_at_any_step_loses_nothing(
+    step: Step, kind: Kind, late: int, portions: Sequence[Sequence[Piped]], cut: Cuts
+) -> None:
+    with World(cut, processing_guarantee="at_least_once") as world:
+        Blow(step, kind, late).arm(world)
+        world.append([*one_order_each(0), *portions[0]])
+        world.start(1)
+        world.settle()
+        world.append([*one_order_each(1), *portions[1]])
+        world.start(1)
+        world.settle()
+        world.kill()
+        world.driver.lose_disk()
+        world.append([*one_order_each(2), *portions[2]])
+        world.start(2)
+        world.settle()
+        check_nothing_is_lost(world)
+
+
+def test_no_row_is_known_before_the_events_that_it_brought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of records that are sent together any may arrive and any fail. Were a VIP's row among those that
+    # arrive, and the upgrade not, nothing would bring it any more.
+    send = MemoryProducer.send
+    failures = iter(["refused"])
+
+    async def only_changelogs_arrive(
+        self: MemoryProducer, partition: int, records: Mapping[str, Sequence[Record]]
+    ) -> dict[str, int]:
+        if VIP_UPGRADES.name in records and (failure := next(failures, None)):
+            rows = {topic: r for topic, r in records.items() if topic.endswith("-changelog")}
+            await send(self, partition, rows)
+            raise CommitFailedError(failure)
+        return await send(self, partition, records)
+
+    monkeypatch.setattr(MemoryProducer, "send", only_changelogs_arrive)
+    chosen = load_settings(data_dir=tmp_path, processing_guarantee="at_least_once")
+    with Driver(TOPOLOGY, chosen) as driver:
+        driver.pipe(ORDERS, orders(range(10)))
+        assert next(failures, None) is None
+        assert len(driver.read(VIP_UPGRADES)) == 1
