@@ -47,7 +47,7 @@ RETRIED: Final = (
     UnwritableRowError,
 )
 _LONGEST_WAIT_S: Final = 0.1
-_RETAKE_WAITS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+_RETAKE_WAITS_S: Final = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Engine:
@@ -258,22 +258,21 @@ class Engine:
         """Take the task, however often Kafka has to be asked."""
         source = self._source
         assert source is not None  # noqa: S101 - assignments come from it
-        tries = 0
+        tries = task.retakes
         positions: dict[TopicPartition, Bounds] | None = None
         # A batch may still be on its way through agents though its task was given up.
         async with self._turn:
             task.rewind()
         while positions is None:
+            await asyncio.sleep(_RETAKE_WAITS_S[min(tries, len(_RETAKE_WAITS_S) - 1)])
             try:
                 positions = await take(task, self._memory, self.partitions)
             except RETRIED as error:
                 _give_up(task, error)
                 if isinstance(error, FencedError):
                     self._fenced(task, error)
-                wait_s = _RETAKE_WAITS_S[min(tries, len(_RETAKE_WAITS_S) - 1)]
                 tries += 1
                 log.warning("%s: not taken (%s); trying again", task.id, _text(error))
-                await asyncio.sleep(wait_s)
         for tp, (offset, end) in positions.items():
             source.seek(tp, offset, end)
         source.resume(positions)
@@ -294,6 +293,7 @@ class Engine:
             self._fenced(task, error)
             source.rejoin()  # whether the task is still ours, the group knows
         else:
+            task.retakes += 1
             self._take(task)
 
     def _fenced(self, task: Task, error: FencedError) -> None:
@@ -411,6 +411,7 @@ class Engine:
         elif error is not None:
             self.fail(error)
         else:
+            task.retakes = 0
             self._fences = 0  # only a row of them without a commit between is a quarrel
 
     def _backlog(self) -> int:

@@ -74,6 +74,8 @@ class Task:
         self.commit: asyncio.Task[None] | None = None
         """The commit in flight: at most one, of the epoch before `epoch`."""
         self.commit_due_s = 0.0
+        self.retakes = 0
+        """How often it was taken anew with no commit between: each time after a longer wait."""
         self.careful = False
         """Whether each batch's rows are tried at once: since a row could not be written."""
         self.stream_times: dict[str, int] = {}

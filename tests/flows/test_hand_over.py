@@ -184,6 +184,19 @@ def test_a_commit_that_fails_while_a_revocation_waits_for_the_batch_takes_its_ta
         assert len(driver.read(HIGH_VALUE_ORDERS)) == 80
 
 
+def test_commits_that_fail_again_and_again_are_tried_at_a_growing_distance(
+    driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver.kafka.max_message_bytes = 1  # a topic that takes nothing
+    pipe_everywhere(driver, range(5), settle=False)
+    driver._do(asyncio.sleep(1.2))
+    failures = [r for r in caplog.records if "it begins again" in r.getMessage()]
+    assert 4 <= len(failures) <= 8  # two tasks: at once, after 0.2 and 0.5 s
+    driver.kafka.max_message_bytes = 1_000_000
+    driver.settle()
+    assert counts(driver) == [5, 5]
+
+
 def test_a_worker_without_work_hears_that_it_could_not_join(
     driver: Driver, caplog: pytest.LogCaptureFixture
 ) -> None:
