@@ -23,6 +23,7 @@ from streams.engine.errors import (
     KafkaUnavailableError,
     OwnershipError,
     StoreCorruptError,
+    UnexpectedEndError,
     UnwritableRowError,
 )
 from streams.engine.failpoints import InjectedFailureError, Step, reach
@@ -121,6 +122,7 @@ class Engine:
                 await self._hand_over(close=True)
         finally:
             if loop is not None and self._source is not None:
+                loop.remove_done_callback(self._ended)
                 loop.cancel()
                 await self._source.stop()
             await self._end_everything()
@@ -132,6 +134,7 @@ class Engine:
     async def _end_everything(self) -> None:
         beside = [task for task in self._beside if task is not asyncio.current_task()]
         for task in beside:
+            task.remove_done_callback(self._ended)
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         for owned in self.tasks.values():
@@ -154,8 +157,11 @@ class Engine:
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Hear that something ended by itself; what this engine cancels is not heard of here."""
         self._beside.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():  # aiokafka lets a CancelledError of its own out here and there
+            self.fail(UnexpectedEndError(f"{task.get_name()} was cancelled from outside"))
+        elif (error := task.exception()) is not None:
             self.fail(error)
 
     # -- assignment (called by the group; see cluster.Listener) -------------------------------------
@@ -216,6 +222,8 @@ class Engine:
         # Only now: a commit that failed while the batch was waited for began to take its task anew.
         taking, self._taking = list(self._taking.values()), {}
         for work in taking:
+            work.remove_done_callback(self._ended)
+            self._beside.discard(work)
             work.cancel()
         await asyncio.gather(*taking, return_exceptions=True)
         reach(Step.REVOKE_BEFORE_COMMIT)

@@ -47,5 +47,9 @@ class AgentFailedError(HeadraceError):
     """An agent raised outside `batch.run`, or ended."""
 
 
+class UnexpectedEndError(HeadraceError):
+    """A part of the engine stopped without an error: going on would be standing still silently."""
+
+
 class DefinitionError(HeadraceError):
     """The topology, or an agent's use of it, cannot be."""

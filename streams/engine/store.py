@@ -21,6 +21,7 @@ from rocksdict import (
     Rdict,
     WriteBatch,
     WriteBufferManager,
+    WriteOptions,
 )
 
 from streams.engine.errors import StoreCorruptError, StoreError, StoreLockedError
@@ -29,6 +30,16 @@ from streams.engine.errors import StoreCorruptError, StoreError, StoreLockedErro
 _POSITION_KEY: Final = b"\x00position"
 _FORMAT: Final = 1
 log = logging.getLogger(__name__)
+
+
+def _write_options(*, logged: bool) -> WriteOptions:
+    options = WriteOptions()
+    options.disable_wal = not logged  # type: ignore[method-assign, assignment] # a property
+    return options
+
+
+_LOGGED: Final = _write_options(logged=True)
+_UNLOGGED: Final = _write_options(logged=False)
 _KEY: Final = itemgetter(0)
 
 
@@ -69,6 +80,7 @@ class StoreMemory:
         options.set_write_buffer_size(16 << 20)
         options.set_keep_log_file_num(2)
         options.set_max_open_files(256)
+        options.set_allow_concurrent_memtable_write(False)  # one writer: 5 % faster without
         return options
 
 
@@ -128,9 +140,17 @@ class Store:
             del rows  # a live iterator keeps the folder's lock even after close()
 
     def write(
-        self, changes: Mapping[str, Iterable[tuple[bytes, bytes | None]]], position: Position
+        self,
+        changes: Mapping[str, Iterable[tuple[bytes, bytes | None]]],
+        position: Position,
+        *,
+        logged: bool = True,
     ) -> None:
-        """Write rows by table (None deletes) and their position, all or nothing. Raises StoreError."""
+        """Write rows by table (None deletes) and their position, all or nothing. Raises StoreError.
+
+        Without RocksDB's log it takes a fifth less time; a crash then goes back to what was flushed,
+        rows and position alike. `flush` must stand between such writes and the next logged one.
+        """
         batch = WriteBatch(raw_mode=True)
         for table, rows in changes.items():
             prefix = self._prefix(table)
@@ -142,7 +162,14 @@ class Store:
                     batch.put(prefix + key, value)
         batch.put(_POSITION_KEY, msgspec.json.encode(position))
         try:
-            self._db.write(batch)
+            self._db.write(batch, _LOGGED if logged else _UNLOGGED)
+        except Exception as error:
+            raise _store_error(self.path, error) from error
+
+    def flush(self) -> None:
+        """Have everything on disk that was written without the log. Raises StoreError."""
+        try:
+            self._db.flush()
         except Exception as error:
             raise _store_error(self.path, error) from error
 

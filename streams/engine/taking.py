@@ -177,6 +177,7 @@ async def _restore(
     reach(Step.RESTORE_BEFORE_READ)
     for name, tp in changelogs.items():
         position = await _restore_table(task, name, tp, bounds[tp], position)
+    task.store.flush()
     reach(Step.RESTORE_AFTER_READ)
     _check_offsets(task, changelogs, sources)
     task.position = msgspec.structs.replace(
@@ -204,7 +205,7 @@ async def _restore_table(
         rows = (
             (key, value) for key, value in zip(run.keys, run.values, strict=True) if key is not None
         )
-        store.write({name: rows}, position)
+        store.write({name: rows}, position, logged=False)
         records += len(run.offsets)
         reach(Step.RESTORE_AFTER_RUN)
     if records:
