@@ -149,7 +149,8 @@ class Store:
         """Write rows by table (None deletes) and their position, all or nothing. Raises StoreError.
 
         Without RocksDB's log it takes a fifth less time; a crash then goes back to what was flushed,
-        rows and position alike (decision 0013). `flush` must stand between such writes and the next logged one.
+        rows and position alike (decision 0013). `flush` must stand between such writes and the next
+        logged one.
         """
         batch = WriteBatch(raw_mode=True)
         for table, rows in changes.items():
