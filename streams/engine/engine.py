@@ -122,8 +122,7 @@ class Engine:
                 await self._hand_over(close=True)
         finally:
             if loop is not None and self._source is not None:
-                loop.remove_done_callback(self._ended)
-                loop.cancel()
+                self._call_off(loop)
                 await self._source.stop()
             await self._end_everything()
 
@@ -134,8 +133,7 @@ class Engine:
     async def _end_everything(self) -> None:
         beside = [task for task in self._beside if task is not asyncio.current_task()]
         for task in beside:
-            task.remove_done_callback(self._ended)
-            task.cancel()
+            self._call_off(task)
         await asyncio.gather(*beside, return_exceptions=True)
         for owned in self.tasks.values():
             owned.close()
@@ -155,6 +153,11 @@ class Engine:
         self._beside.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def _call_off(self, task: asyncio.Task[Any]) -> None:
+        """Cancel what runs beside the loop, or the loop: that it ends is no surprise then."""
+        task.remove_done_callback(self._ended)
+        task.cancel()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """Hear that something ended by itself; what this engine cancels is not heard of here."""
@@ -183,7 +186,7 @@ class Engine:
     def _adopt(self, partitions: Collection[TopicPartition]) -> None:
         if self._leaving:  # everything is handed over already; the group hears of it in a moment
             return
-        wanted = {task_id: found for tp in partitions for task_id, found in [self._task_of(tp)]}
+        wanted = dict(map(self._task_of, partitions))
         for task_id in self.tasks.keys() - wanted.keys():
             gone = self.tasks.pop(task_id)
             self._stored[task_id] = gone.stored()
@@ -222,10 +225,9 @@ class Engine:
         # Only now: a commit that failed while the batch was waited for began to take its task anew.
         taking, self._taking = list(self._taking.values()), {}
         for work in taking:
-            work.remove_done_callback(self._ended)
-            self._beside.discard(work)
-            work.cancel()
+            self._call_off(work)
         await asyncio.gather(*taking, return_exceptions=True)
+        self._beside.difference_update(taking)
         reach(Step.REVOKE_BEFORE_COMMIT)
         last = (self._last_commit(task) for task in running)
         for outcome in await asyncio.gather(*last, return_exceptions=True):

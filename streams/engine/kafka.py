@@ -156,13 +156,15 @@ class KafkaCluster:
         try:
             reader.assign([partition])
             reader.seek(partition, position)
-            deadline_s = self.options.request_timeout_ms / 1000
             while position < bounds.end:
                 fetched = await reader.getmany(
                     partition, timeout_ms=self.options.request_timeout_ms
                 )
                 if not fetched:
-                    msg = f"{partition.topic}-{partition.partition}: no records within {deadline_s:g} s"
+                    waited_s = self.options.request_timeout_ms / 1000
+                    msg = (
+                        f"{partition.topic}-{partition.partition}: no records within {waited_s:g} s"
+                    )
                     raise KafkaUnavailableError(msg)
                 run = join(fetched[partition])
                 position = run.next_offset

@@ -278,6 +278,3 @@ class Task:
 def first_failure(flows: Iterable[Flow], failures: Mapping[str, Failure]) -> Failure | None:
     """Return the failure of the first flow in topology order, if any failed."""
     return next((failures[flow.name] for flow in flows if flow.name in failures), None)
-
-
-__all__ = ["Reason", "State", "Task", "first_failure"]
