@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from streams.errors import BrokerUnreachableError, TopicError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
 _POLL_S = 0.05
 _RETRY_S = 0.5
@@ -94,6 +94,26 @@ async def partition_counts(
     return {name: len(partitions) for name, partitions in present.items()}
 
 
+@contextlib.asynccontextmanager
+async def connected(
+    client_options: Mapping[str, Any], *, timeout_s: float
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Yield an admin client that a broker has answered.
+
+    Raises BrokerUnreachableError when none answers within timeout_s.
+    """
+    progress = _Progress(_servers(client_options))
+    try:
+        async with asyncio.timeout(timeout_s):
+            admin = await _connect(client_options, progress)
+    except TimeoutError as error:
+        raise progress.failure(timeout_s) from error
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
 class _Progress:
     """What is being waited for, to be told when time runs out."""
 
@@ -166,7 +186,7 @@ async def _ensure(
     if missing and not create:
         names = ", ".join(sorted(spec.name for spec in missing))
         message = (
-            f"missing topics: {names}; create them (`headrace topics`), or set "
+            f"missing topics: {names}; create them (`headrace topics create`), or set "
             "KAFKA_AUTO_CREATE_TOPICS=true"
         )
         raise TopicError(message)
