@@ -46,13 +46,16 @@ format: $(STAMP) ## Format, and mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Without annotations and index options: the lock names packages, versions and hashes, no host.
-lock: ## Write requirements.lock anew from pyproject.toml; UPGRADE=1 takes newer indirect ones
+COMPILE = build/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --no-header --quiet
+
+# requirements-runtime.lock is the part of it that container images install: neither tools nor Java.
+# Without annotations and index options: a lock names packages, versions and hashes, no host.
+lock: ## Write both locks anew from pyproject.toml; UPGRADE=1 takes newer indirect versions
 	"$(PYTHON)" -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet uv==$(UV_VERSION)
-	build/lock/bin/uv pip compile pyproject.toml --extra dev --output-file requirements.lock \
-		--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
-		$(if $(UPGRADE),--upgrade)
+	$(COMPILE) --extra dev --extra embedded --output-file requirements.lock $(if $(UPGRADE),--upgrade)
+	$(COMPILE) --constraint requirements.lock --output-file requirements-runtime.lock --upgrade
 	@rm -rf build/lock
 
 clean: ## Remove what can be made again (the data folder stays)

