@@ -201,8 +201,10 @@ class _Group:
             leader = members[0]
             names = {name: m for name, m in self._members.items() if m in members}
             told = {name: member.grouping.describe() for name, member in names.items()}
-            for name, partitions in leader.grouping.assign(told).items():
-                await self._call(names[name], names[name].assign(partitions))
+            partitions, owners = leader.grouping.assign(told)
+            for name, assigned in partitions.items():
+                names[name].grouping.hear(owners)
+                await self._call(names[name], names[name].assign(assigned))
 
     @staticmethod
     async def _call(member: "MemorySource", callback: Coroutine[Any, Any, None]) -> None:

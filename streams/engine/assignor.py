@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from streams.engine.cluster import Member
+from streams.engine.cluster import Assignment, Member, Owner
 from streams.engine.errors import StoreError
 from streams.engine.layout import Subtopology
-from streams.engine.records import TopicPartition
 from streams.engine.store import Store
 
 
@@ -24,20 +23,29 @@ class TaskGrouping:
         self._partitions = partitions
         self._stored = stored
         self._web_address = web_address
+        self.owners: Sequence[Owner] = ()
+        """Who owns what, as the leader told last."""
 
     def describe(self) -> Member:
         """Return what this member tells the leader."""
         return Member(self._stored(), self._web_address)
 
-    def assign(self, members: Mapping[str, Member]) -> dict[str, list[TopicPartition]]:
-        """Return each member's partitions, by member id."""
+    def assign(self, members: Mapping[str, Member]) -> Assignment:
+        """Decide for all, as the group's leader."""
         tasks = {
             subtopology.task_id(partition): subtopology.partitions(partition)
             for partition in range(self._partitions)
             for subtopology in self._subtopologies
         }
         placed = place(list(tasks), {name: member.tasks for name, member in members.items()})
-        return {name: [tp for task in ids for tp in tasks[task]] for name, ids in placed.items()}
+        return Assignment(
+            {name: [tp for task in ids for tp in tasks[task]] for name, ids in placed.items()},
+            [Owner(members[name].web, ids) for name, ids in placed.items()],
+        )
+
+    def hear(self, owners: Sequence[Owner]) -> None:
+        """Hear who owns what, before the listener hears of its own partitions."""
+        self.owners = owners
 
 
 def place(tasks: Sequence[str], stored: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]:

@@ -79,14 +79,34 @@ class Member(NamedTuple):
     web: str = ""
 
 
+class Owner(NamedTuple):
+    """A member as all others hear of it: where its web view is, and which tasks it was given."""
+
+    web: str
+    tasks: Sequence[str]
+
+
+class Assignment(NamedTuple):
+    """The leader's decision: each member's partitions, by member id, and what every member is told."""
+
+    partitions: Mapping[str, Sequence[TopicPartition]]
+    owners: Sequence[Owner]
+
+
 class Grouping(Protocol):
     """Assigns partitions to members; see assignor.py."""
 
     def describe(self) -> Member:
         """Return what this member tells the leader."""
 
-    def assign(self, members: Mapping[str, Member]) -> dict[str, list[TopicPartition]]:
-        """Return each member's partitions, by member id."""
+    def assign(self, members: Mapping[str, Member]) -> Assignment:
+        """Decide for all, as the group's leader."""
+
+    def hear(self, owners: Sequence[Owner]) -> None:
+        """Hear who owns what, before the listener hears of its own partitions.
+
+        Empty where the leader does not tell: one of an earlier version.
+        """
 
 
 class Source(Protocol):

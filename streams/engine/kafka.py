@@ -1,70 +1,42 @@
-"""A Cluster on a real Kafka, by aiokafka, whose private parts are used here and in runs.py alone."""
+"""A Cluster on a real Kafka, by aiokafka, whose private parts are used in kafka*.py and runs.py alone."""
 
 import asyncio
 import logging
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Collection,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka import errors as kafka_errors
-from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.coordinator.protocol import (
-    ConsumerProtocolMemberAssignment,
-    ConsumerProtocolMemberMetadata,
-)
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine.cluster import Bounds, Committed, Grouping, Listener, Member, out_of_range
-from streams.engine.errors import (
-    CommitFailedError,
-    FencedError,
-    KafkaUnavailableError,
+from streams.engine.cluster import Bounds, Committed, Grouping, Listener
+from streams.engine.errors import CommitFailedError, FencedError, KafkaUnavailableError
+from streams.engine.kafka_client import (
+    CLOSE_TIMEOUT_S,
+    FENCED,
+    KafkaOptions,
+    asked,
+    by_topic,
+    commit_step,
+    error_text,
+    stop_consumer,
 )
+from streams.engine.kafka_member import KafkaSource
 from streams.engine.records import Record, Run, TopicPartition
 from streams.engine.runs import AS_RUNS, install, join
 from streams.errors import HeadraceError
 
+__all__ = ["KafkaCluster", "KafkaOptions", "KafkaProducer", "KafkaSource", "known_offsets"]
+
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 # With aiokafka's 16 KiB the thousands of changelog records of a commit become hundreds of batches.
 _BATCH_BYTES: Final = 262_144
 # aiokafka's level, 9, takes 15 times as long for 8 % less: 9 % of all the time of a worker.
 _LZ4_LEVEL: Final = 1
-_CLOSE_TIMEOUT_S: Final = 2.0
 _ASK_AGAIN_S: Final = 0.1
-# aiokafka leaves the group, and does not come back, when nothing was fetched for so long (5 min by
-# default): a long restore, or a member that waits for its first task, would end it.
-_MAX_POLL_INTERVAL_MS: Final = 2**31 - 1
-_FENCED: Final = (
-    kafka_errors.ProducerFenced,
-    kafka_errors.InvalidProducerEpoch,
-    kafka_errors.InvalidProducerIdMapping,
-)
-
-
-class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to talk to the cluster. `client` goes to every aiokafka client: addresses, names, security."""
-
-    client: Mapping[str, Any]
-    group: str
-    compression: str | None = "lz4"
-    session_timeout_ms: int = 10_000
-    heartbeat_interval_ms: int = 3_000
-    rebalance_timeout_ms: int = 60_000
-    instance_id: str | None = None
-    request_timeout_ms: int = 15_000
-    transaction_timeout_ms: int = 60_000
 
 
 class KafkaCluster:
@@ -95,7 +67,7 @@ class KafkaCluster:
     async def stop(self) -> None:
         """Disconnect."""
         if self._reader is not None:
-            await _stop(self._reader)
+            await stop_consumer(self._reader)
         if self._admin is not None:
             await self._admin.close()
 
@@ -114,7 +86,7 @@ class KafkaCluster:
         self, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, Committed]:
         """Return the group's committed offsets, of those partitions that have one."""
-        return await _asked(self._offsets(partitions))
+        return await asked(self._offsets(partitions))
 
     async def _offsets(
         self, partitions: Collection[TopicPartition]
@@ -122,7 +94,7 @@ class KafkaCluster:
         """Ask the group's coordinator, which a new cluster makes when it is asked for first."""
         assert self._admin is not None  # noqa: S101 - started
         group = self.options.group
-        request = OffsetFetchRequest(group, _by_topic(partitions))
+        request = OffsetFetchRequest(group, by_topic(partitions))
         async with asyncio.timeout(self.options.request_timeout_ms / 1000):
             while True:
                 try:
@@ -142,8 +114,8 @@ class KafkaCluster:
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """Return begin and end of each partition."""
         assert self._reader is not None  # noqa: S101 - started
-        begins = await _asked(self._reader.beginning_offsets(partitions))
-        ends = await _asked(self._reader.end_offsets(partitions))
+        begins = await asked(self._reader.beginning_offsets(partitions))
+        ends = await asked(self._reader.end_offsets(partitions))
         return {tp: Bounds(begins[tp], ends[tp]) for tp in partitions}
 
     async def read(self, partition: TopicPartition, bounds: Bounds) -> AsyncIterator[Run]:
@@ -152,7 +124,7 @@ class KafkaCluster:
         if position >= bounds.end:
             return
         reader = self._new_reader()
-        await _asked(reader.start())
+        await asked(reader.start())
         try:
             reader.assign([partition])
             reader.seek(partition, position)
@@ -170,9 +142,9 @@ class KafkaCluster:
                 position = run.next_offset
                 yield run
         except kafka_errors.KafkaError as error:
-            raise KafkaUnavailableError(_text(error)) from error
+            raise KafkaUnavailableError(error_text(error)) from error
         finally:
-            await _stop(reader)
+            await stop_consumer(reader)
 
     def _new_reader(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
@@ -208,28 +180,30 @@ class KafkaProducer:
 
     async def start(self) -> None:
         """Fence all earlier producers of the same transactional id; on return their transactions are over."""
-        await _asked(self._producer.start())
+        await asked(self._producer.start())
 
     async def begin(self) -> None:
         """Begin a transaction."""
         self._refuse_if_over()
-        await _committed(self._producer.begin_transaction())
+        await commit_step(self._producer.begin_transaction())
 
     def _refuse_if_over(self) -> None:
         """Raise what ended this producer: aiokafka would fail an assertion, or call it illegal."""
         manager = self._producer._txn_manager  # noqa: SLF001
         if manager.is_fatal_error():
             error = manager.wait_for_transaction_end().exception()
-            raise (FencedError if isinstance(error, _FENCED) else CommitFailedError)(_text(error))
+            raise (FencedError if isinstance(error, FENCED) else CommitFailedError)(
+                error_text(error)
+            )
 
     async def send(self, partition: int, records: Mapping[str, Sequence[Record]]) -> dict[str, int]:
         """Send records by topic; on return all are acknowledged. Tells the offset behind the last of each."""
         sent = [self._send_topic(topic, partition, rows) for topic, rows in records.items()]
         try:
-            ends = await _committed(asyncio.gather(*sent))
+            ends = await commit_step(asyncio.gather(*sent))
         except kafka_errors.IllegalOperation as error:  # another topic's send ended the producer
             self._refuse_if_over()
-            raise CommitFailedError(_text(error)) from error
+            raise CommitFailedError(error_text(error)) from error
         return dict(zip(records, ends, strict=True))
 
     async def _send_topic(self, topic: str, partition: int, records: Sequence[Record]) -> int:
@@ -262,13 +236,13 @@ class KafkaProducer:
             await self._cluster.commit(offsets)
             return
         noted = {tp: OffsetAndMetadata(c.offset, c.metadata) for tp, c in offsets.items()}
-        await _committed(
+        await commit_step(
             self._producer.send_offsets_to_transaction(noted, self._cluster.options.group)
         )
 
     async def commit(self) -> None:
         """End the transaction. If it raises, whether the commit happened is not known."""
-        await _committed(self._producer.commit_transaction())
+        await commit_step(self._producer.commit_transaction())
 
     def abandon(self) -> None:
         """Stop using this producer, now: aiokafka's stop() waits without end for a broken one."""
@@ -287,7 +261,7 @@ class KafkaProducer:
     async def close(self) -> None:
         """Close an idle producer."""
         try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._producer.stop()
         except (TimeoutError, kafka_errors.KafkaError):
             self.abandon()
@@ -298,204 +272,10 @@ _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 async def _close_client(producer: AIOKafkaProducer) -> None:
     try:
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await producer.client.close()
     except (TimeoutError, kafka_errors.KafkaError) as error:
         log.debug("closing an abandoned producer: %r", error)
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer.
-
-    While a broker is away, aiokafka's stop() raises the CancelledError of its own fetch, and leaves
-    the connections open. Taken for a cancellation of ours it would end whoever stops, silently.
-    """
-    error: BaseException | None
-    [error] = await asyncio.gather(consumer.stop(), return_exceptions=True)
-    if error is not None:
-        own = isinstance(error, asyncio.CancelledError)
-        log.log(logging.DEBUG if own else logging.WARNING, "stopping a consumer: %r", error)
-        await consumer._client.close()  # noqa: SLF001
-
-
-class KafkaSource:
-    """The group's member of this process."""
-
-    def __init__(
-        self, options: KafkaOptions, topics: Collection[str], listener: Listener, grouping: Grouping
-    ) -> None:
-        self._topics = list(topics)
-        self._group = options.group
-        self._positions: dict[TopicPartition, int] = {}
-        self._ends: dict[TopicPartition, int] = {}
-        self._listener = _Rebalances(self, listener)
-        self._consumer = AIOKafkaConsumer(
-            **options.client,
-            group_id=options.group,
-            group_instance_id=options.instance_id,
-            enable_auto_commit=False,
-            # Positions come from tasks alone. A reset would jump over what is gone without a word.
-            auto_offset_reset="none",
-            max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
-            isolation_level="read_committed",
-            partition_assignment_strategy=[_KafkaAssignor(grouping, self._topics)],
-            session_timeout_ms=options.session_timeout_ms,
-            heartbeat_interval_ms=options.heartbeat_interval_ms,
-            rebalance_timeout_ms=options.rebalance_timeout_ms,
-            request_timeout_ms=options.request_timeout_ms,
-            max_partition_fetch_bytes=1 << 20,
-            fetch_max_wait_ms=100,
-            value_deserializer=AS_RUNS,
-        )
-
-    async def start(self) -> None:
-        """Join the group; assignments arrive at the listener from now on."""
-        await _asked(self._consumer.start())
-        self._consumer.subscribe(self._topics, listener=self._listener)
-
-    async def stop(self) -> None:
-        """Leave the group."""
-        try:
-            async with asyncio.timeout(2 * _CLOSE_TIMEOUT_S):
-                await _stop(self._consumer)
-        except TimeoutError as error:
-            log.warning("leaving the group: %r", error)
-
-    def check(self) -> None:
-        """Raise KafkaUnavailableError where joining or staying failed; on return it is tried again.
-
-        aiokafka's member waits without end until somebody has asked for its error.
-        """
-        coordinator = self._consumer._coordinator  # noqa: SLF001
-        ended = coordinator._coordination_task  # noqa: SLF001
-        if ended.done():
-            why = "cancelled" if ended.cancelled() else repr(ended.exception())
-            msg = f"the member of group {self._group} has ended ({why}); start the worker again"
-            raise HeadraceError(msg)
-        try:
-            coordinator.check_errors()
-        except kafka_errors.KafkaError as error:
-            coordinator.request_rejoin()  # heartbeats that ended with an error begin only anew
-            raise KafkaUnavailableError(_text(error)) from error
-
-    async def fetch(
-        self, partitions: Collection[TopicPartition], timeout_s: float
-    ) -> dict[TopicPartition, Run]:
-        """Return what came for these partitions, a run each; nothing after `timeout_s` without any."""
-        self.check()
-        begun = self._positions.keys() & set(partitions)
-        if not begun:  # to aiokafka, none would mean all
-            await asyncio.sleep(timeout_s)
-            return {}
-        try:
-            fetched = await self._consumer.getmany(
-                *begun, timeout_ms=max(1, round(timeout_s * 1000))
-            )
-        except kafka_errors.NoOffsetForPartitionError:
-            return {}  # assigned anew meanwhile: the next seek tells where it begins
-        except kafka_errors.OffsetOutOfRangeError as error:
-            [(tp, offset), *_] = error.args[0].items()
-            raise out_of_range(tp, offset) from error
-        except kafka_errors.KafkaError as error:
-            raise KafkaUnavailableError(_text(error)) from error
-        runs = {tp: join(found) for tp, found in fetched.items()}
-        for tp, run in runs.items():
-            self._positions[tp] = run.next_offset
-            self._ends[tp] = max(self._ends.get(tp, 0), self._consumer.last_stable_offset(tp) or 0)
-        return runs
-
-    def seek(self, partition: TopicPartition, offset: int, end: int) -> None:
-        """Read on from `offset`; `end` is known to be readable already (see `backlog`)."""
-        self._positions[partition] = offset
-        self._ends[partition] = end
-        self._consumer.seek(partition, offset)
-
-    def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Fetch no more from these."""
-        self._consumer.pause(*(self._consumer.assignment() & set(partitions)))
-
-    def resume(self, partitions: Iterable[TopicPartition]) -> None:
-        """Fetch from these again."""
-        self._consumer.resume(*(self._consumer.assignment() & set(partitions)))
-
-    def backlog(self, partition: TopicPartition) -> int:
-        """Return how many offsets lie between the position and the furthest end told by a seek or fetch."""
-        return max(0, self._ends.get(partition, 0) - self._positions.get(partition, 0))
-
-    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit the group's offsets outside any transaction."""
-        noted = {tp: OffsetAndMetadata(c.offset, c.metadata) for tp, c in offsets.items()}
-        await _committed(self._consumer.commit(noted))
-
-    def rejoin(self) -> None:
-        """Leave the present generation and join anew."""
-        self._consumer._coordinator.request_rejoin()  # noqa: SLF001
-
-    def forget(self) -> None:
-        """Forget positions: a new assignment has none yet."""
-        self._positions.clear()
-        self._ends.clear()
-
-
-class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Passes aiokafka's rebalance calls on; assigned partitions begin paused."""
-
-    def __init__(self, source: KafkaSource, listener: Listener) -> None:
-        self._source = source
-        self._listener = listener
-
-    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        if revoked:
-            await self._listener.on_revoked()
-
-    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        self._source.forget()
-        self._source.pause(assigned)
-        await self._listener.on_assigned(assigned)
-
-
-class _KafkaAssignor:
-    """A Grouping behind aiokafka's assignor interface: which takes objects as well as classes."""
-
-    name: Final = "headrace"
-
-    def __init__(self, grouping: Grouping, topics: Sequence[str]) -> None:
-        self._grouping = grouping
-        self._topics = topics
-
-    def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
-        """Return what this member tells the leader."""
-        told = msgspec.json.encode(self._grouping.describe())
-        return ConsumerProtocolMemberMetadata(
-            version=0, subscription=sorted(topics), user_data=told
-        )
-
-    def assign(
-        self,
-        cluster: Any,  # noqa: ARG002 - aiokafka's interface
-        members: Mapping[str, ConsumerProtocolMemberMetadata],
-    ) -> dict[str, ConsumerProtocolMemberAssignment]:
-        """Return the leader's decision."""
-        told = {
-            name: msgspec.json.decode(metadata.user_data or b'[{},""]', type=Member)
-            for name, metadata in members.items()
-        }
-        return {
-            name: ConsumerProtocolMemberAssignment(
-                version=0, assignment=_by_topic(partitions), user_data=b""
-            )
-            for name, partitions in self._grouping.assign(told).items()
-        }
-
-    def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
-        """Nothing is kept: the listener hears of the assignment."""
-
-
-def _by_topic(partitions: Iterable[TopicPartition]) -> list[tuple[str, list[int]]]:
-    topics: dict[str, list[int]] = {}
-    for tp in partitions:
-        topics.setdefault(tp.topic, []).append(tp.partition)
-    return sorted(topics.items())
 
 
 def known_offsets(answer: Any) -> dict[TopicPartition, Committed]:
@@ -515,28 +295,3 @@ def known_offsets(answer: Any) -> dict[TopicPartition, Committed]:
         for partition, offset, metadata, _ in rows
         if offset >= 0
     }
-
-
-async def _asked(request: Awaitable[T]) -> T:
-    """Await a request whose failure changes nothing: it can be tried again."""
-    try:
-        return await request
-    except _FENCED as error:
-        raise FencedError(_text(error)) from error
-    except (kafka_errors.KafkaError, TimeoutError) as error:
-        raise KafkaUnavailableError(_text(error)) from error
-
-
-async def _committed(step: Awaitable[T]) -> T:
-    """Await a step of a commit: after its failure the outcome is not known."""
-    try:
-        return await step
-    except _FENCED as error:
-        raise FencedError(_text(error)) from error
-    except kafka_errors.KafkaError as error:
-        raise CommitFailedError(_text(error)) from error
-
-
-def _text(error: BaseException) -> str:
-    name, text = type(error).__name__, str(error)
-    return text if name in text else f"{name}: {text}".rstrip(": ")

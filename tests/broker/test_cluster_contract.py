@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import TopicSpec, ensure_topics
 from streams.engine.assignor import TaskGrouping
-from streams.engine.cluster import Bounds, Cluster, Committed, Producer, Source
+from streams.engine.cluster import Bounds, Cluster, Committed, Owner, Producer, Source
 from streams.engine.definitions import Topic
 from streams.engine.errors import (
     CommitFailedError,
@@ -25,7 +25,8 @@ from streams.engine.errors import (
     KafkaUnavailableError,
     StateMismatchError,
 )
-from streams.engine.kafka import KafkaCluster, KafkaOptions, KafkaSource
+from streams.engine.kafka import KafkaCluster, KafkaOptions
+from streams.engine.kafka_member import KafkaSource
 from streams.engine.layout import Subtopology
 from streams.engine.records import Record, TopicPartition
 from streams.memory import MemoryCluster, MemoryKafka
@@ -533,14 +534,13 @@ class Heard:
 class Worker:
     """A member of the group with what it heard."""
 
-    def __init__(self, cluster: Cluster, topics: list[str], partitions: int) -> None:
+    def __init__(self, cluster: Cluster, topics: list[str], partitions: int, web: str = "") -> None:
         self.cluster = cluster
         self.heard = Heard()
         inputs = tuple(Topic(name, (), str) for name in topics)
-        grouping = TaskGrouping(
-            [Subtopology("all", (), inputs, ())], partitions, dict, f"web of {id(self)}"
-        )
-        self.source = cluster.source(topics, self.heard, grouping)
+        self.web = web
+        self.grouping = TaskGrouping([Subtopology("all", (), inputs, ())], partitions, dict, web)
+        self.source = cluster.source(topics, self.heard, self.grouping)
         self._tasks = {n: {TopicPartition(topic, n) for topic in topics} for n in range(partitions)}
 
     def tasks(self) -> set[int]:
@@ -555,8 +555,8 @@ async def workers(backend: Backend, group: str) -> AsyncIterator[Callable[..., A
     """Make started members of the group, and stop those that are left afterwards."""
     made: list[Worker] = []
 
-    async def make(topics: list[str], partitions: int = 1) -> Worker:
-        worker = Worker(await backend.connect(group), topics, partitions)
+    async def make(topics: list[str], partitions: int = 1, web: str = "") -> Worker:
+        worker = Worker(await backend.connect(group), topics, partitions, web)
         made.append(worker)
         await worker.source.start()
         return worker
@@ -602,6 +602,35 @@ async def test_members_share_whole_tasks_and_hear_of_revocation_before_assignmen
         calls = worker.heard.calls
         assert calls == (["assigned", "revoked"] * len(calls))[: len(calls)]
         assert calls[-1] == "assigned"
+
+
+def owned(workers: list[Worker]) -> list[Owner]:
+    """Return who owns what, as it is and not as it was told."""
+    return sorted(Owner(w.web, [f"all-{n}" for n in sorted(w.tasks())]) for w in workers)
+
+
+async def test_every_member_hears_who_owns_what_and_where_to_ask(
+    backend: Backend, workers: Callable[..., Any]
+) -> None:
+    topics = [await backend.make_topic(4), await backend.make_topic(4)]
+    first = await workers(topics, 4, "one:1")
+    await settled([first], {0, 1, 2, 3})
+    assert list(first.grouping.owners) == owned([first])
+    others = [await workers(topics, 4, "two:2"), await workers(topics, 4, "")]
+    everybody = [first, *others]
+    await settled(everybody, {0, 1, 2, 3})
+    for worker in everybody:
+        assert sorted(worker.grouping.owners) == owned(everybody)
+
+
+async def test_a_member_without_a_task_hears_who_has_it(
+    backend: Backend, workers: Callable[..., Any]
+) -> None:
+    topics = [await backend.make_topic()]
+    both = [await workers(topics, 1, "one:1"), await workers(topics, 1, "two:2")]
+    await until_true(lambda: all(w.heard.has and len(w.grouping.owners) == 2 for w in both))
+    for worker in both:
+        assert sorted(worker.grouping.owners) == owned(both)
 
 
 async def test_a_member_too_many_is_told_that_it_has_nothing(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.engine.assignor import TaskGrouping, place, stored_tasks
-from streams.engine.cluster import Member
+from streams.engine.cluster import Member, Owner
 from streams.engine.definitions import Topic
 from streams.engine.layout import Subtopology
 from streams.engine.records import TopicPartition
@@ -134,7 +134,7 @@ def test_a_member_tells_its_disk_and_its_address() -> None:
 
 def test_inputs_of_a_task_stay_together_and_every_partition_has_one_owner() -> None:
     members = {"a": Member({}), "b": Member({"orders-1": 3}, "web")}
-    assigned = grouping().assign(members)
+    assigned, owners = grouping().assign(members)
     everything = [tp for tps in assigned.values() for tp in tps]
     assert sorted(everything) == sorted(
         TopicPartition(topic, n) for topic in ("orders", "users", "visits") for n in range(3)
@@ -143,6 +143,21 @@ def test_inputs_of_a_task_stay_together_and_every_partition_has_one_owner() -> N
         of = {t: {tp.partition for tp in tps if tp.topic == t} for t in ("orders", "users")}
         assert of["orders"] == of["users"]
     assert TopicPartition("orders", 1) in assigned["b"]
+    tasks = {
+        owner.web: {(task.rpartition("-")[0], int(task[-1])) for task in owner.tasks}
+        for owner in owners
+    }
+    for name, member in members.items():
+        named = {(tp.topic, tp.partition) for tp in assigned[name] if tp.topic != "users"}
+        assert tasks[member.web] == named
+
+
+def test_a_grouping_knows_what_it_heard_last() -> None:
+    one = grouping()
+    assert list(one.owners) == []
+    one.hear([Owner("a:1", ["orders-0"])])
+    one.hear([Owner("b:2", ["orders-0"])])
+    assert list(one.owners) == [Owner("b:2", ["orders-0"])]
 
 
 def test_stored_tasks_are_those_whose_store_can_be_read(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""A Grouping behind aiokafka's assignor interface, and how members' words travel in its user data."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+from aiokafka.coordinator.protocol import (
+    ConsumerProtocolMemberAssignment,
+    ConsumerProtocolMemberMetadata,
+)
+
+from streams.engine.cluster import Grouping, Member, Owner
+from streams.engine.kafka_client import by_topic
+
+log = logging.getLogger(__name__)
+
+_decode_member: Final = msgspec.json.Decoder(Member).decode
+_decode_owners: Final = msgspec.json.Decoder(list[Owner]).decode
+
+
+class KafkaAssignor:
+    """A Grouping as aiokafka takes it: an object as well as a class."""
+
+    name: Final = "headrace"
+
+    def __init__(self, grouping: Grouping) -> None:
+        self._grouping = grouping
+
+    def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
+        """Return what this member tells the leader."""
+        told = msgspec.json.encode(self._grouping.describe())
+        return ConsumerProtocolMemberMetadata(
+            version=0, subscription=sorted(topics), user_data=told
+        )
+
+    def assign(
+        self,
+        cluster: Any,  # noqa: ARG002 - aiokafka's interface
+        members: Mapping[str, ConsumerProtocolMemberMetadata],
+    ) -> dict[str, ConsumerProtocolMemberAssignment]:
+        """Return the leader's decision."""
+        told = {name: member_of(metadata.user_data) for name, metadata in members.items()}
+        partitions, owners = self._grouping.assign(told)
+        everybody = msgspec.json.encode(owners)
+        return {
+            name: ConsumerProtocolMemberAssignment(
+                version=0, assignment=by_topic(assigned), user_data=everybody
+            )
+            for name, assigned in partitions.items()
+        }
+
+    def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
+        """Pass on who owns what; of its partitions the listener hears next."""
+        self._grouping.hear(_owners_of(assignment.user_data))
+
+
+def member_of(user_data: bytes | None) -> Member:
+    """Return what a member tells; one that tells nothing, or something else, has nothing on its disk.
+
+    It may be of another version: an error here would end the leader.
+    """
+    try:
+        return _decode_member(user_data) if user_data else Member({})
+    except msgspec.MsgspecError as error:
+        log.warning("a member of the group tells what cannot be read: %s", error)
+        return Member({})
+
+
+def _owners_of(user_data: bytes | None) -> list[Owner]:
+    """Return what the leader tells; nothing if it is of a version that tells nothing, or else."""
+    try:
+        return _decode_owners(user_data) if user_data else []
+    except msgspec.MsgspecError as error:
+        log.warning("the group's leader tells what cannot be read: %s", error)
+        return []
