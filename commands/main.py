@@ -28,11 +28,12 @@ class Lazy(NamedTuple):
     summary: str
 
 
-# Each module holds a click command under the command's name.
+# Each module holds a click command under the command's name (with _ for -).
 COMMANDS = {
     "broker": Lazy("commands.broker", "Run the embedded Kafka in the foreground."),
     "demo": Lazy("commands.demo", "Show the whole application at work on this machine."),
     "faust": Lazy("commands.faust", "Faust's own command line on this application."),
+    "topics": Lazy("commands.topics", "Make, list, describe and read topics."),
     "verify": Lazy("commands.verify", "Compare local state, changelogs and committed offsets."),
     "worker": Lazy("commands.worker", "Run a worker."),
 }
@@ -51,11 +52,11 @@ class LazyGroup(click.Group):
     ) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name].module), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(COMMANDS[cmd_name].module), name)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{COMMANDS[cmd_name].module}.{cmd_name} is no click command")
-        if _VERBOSE.name not in (parameter.name for parameter in command.params):
-            command.params.append(_VERBOSE)
+            raise TypeError(f"{COMMANDS[cmd_name].module}.{name} is no click command")
+        _add_verbose(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,6 +83,14 @@ _VERBOSE = click.Option(
     callback=_set_up_logging,
     help="Show debug lines, and the traceback of an error.",
 )
+
+
+def _add_verbose(command: click.Command) -> None:
+    """Give the command, and each below it, the option."""
+    if _VERBOSE.name not in (parameter.name for parameter in command.params):
+        command.params.append(_VERBOSE)
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _add_verbose(below)
 
 
 @click.group(cls=LazyGroup, params=[_VERBOSE])
