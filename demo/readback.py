@@ -9,29 +9,49 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from demo.oracle import DeadLetter, Json, Outcome, Source, diff, expect, parse
+from demo.oracle import (
+    DERIVED,
+    ORDERS,
+    TABLES,
+    USERS,
+    DeadLetter,
+    Derived,
+    Json,
+    Outcome,
+    Source,
+    diff,
+    diff_rows,
+    expect,
+    in_any_turns,
+    parse,
+)
 from streams.engine.layout import subtopologies
 from streams.engine.store import Position, Store
 from streams.errors import HeadraceError
-from streams.topics import DEAD_LETTERS, HIGH_VALUE_ORDERS, ORDERS, VIP_UPGRADES
+from streams.topics import DEAD_LETTERS
 from streams.topology import TOPOLOGY
-from tables.definitions import USER_ORDERS
 
 Records = Mapping[TopicPartition, Sequence[Any]]
 """aiokafka's ConsumerRecords, in offset order."""
 
+INPUTS = tuple(topic.name for topic in TOPOLOGY.inputs if topic.name in {USERS, ORDERS})
+OUTPUTS = tuple(f.emits.name for f in TOPOLOGY.flows if f.emits and f.emits.name in DERIVED)
+CHECKED = tuple(table.name for table in TOPOLOGY.tables if table.name in TABLES)
+"""What the oracle knows of: flows that were added are none of its business."""
+
 _TIMEOUT_S = 60.0
+_NOWHERE = Position(partitions=0)
 
 
 class Disk(NamedTuple):
-    """The rows of user_orders in the workers' stores, and the next offsets of orders there."""
+    """The tables' rows in the workers' stores, and the next offsets of the inputs there."""
 
-    rows: dict[str, Json]
-    next_offsets: dict[int, int]
+    tables: dict[str, dict[str, Json]]
+    next_offsets: dict[tuple[str, int], int]
 
 
 class Verdict(NamedTuple):
-    """What should have come of the orders, what did, and each difference in a line."""
+    """What should have come of the input, what did, and each difference in a line."""
 
     expected: Outcome
     actual: Outcome
@@ -40,26 +60,36 @@ class Verdict(NamedTuple):
 
 def topics_of(app_id: str) -> tuple[str, ...]:
     """Return every topic that the check reads."""
-    names = (ORDERS.name, HIGH_VALUE_ORDERS.name, VIP_UPGRADES.name, DEAD_LETTERS)
-    return (*names, USER_ORDERS.changelog(app_id))
+    return (*INPUTS, *OUTPUTS, DEAD_LETTERS, *(_changelog(app_id, table) for table in CHECKED))
 
 
 def check(records: Records, disk: Disk, app_id: str) -> Verdict:
-    """Compare all that came out with what the oracle makes of the orders as Kafka has them."""
-    orders = {tp.partition: [_source(r) for r in rows] for tp, rows in _of(records, ORDERS.name)}
-    expected = expect(orders)
+    """Compare all that came out with what the oracle makes of the input as Kafka has it.
+
+    The workers ran while the input was written: the oracle follows the turns that they took.
+    """
+    sources = {
+        topic: {tp.partition: [_source(r) for r in rows] for tp, rows in _of(records, topic)}
+        for topic in INPUTS
+    }
+    merged = expect(sources)
     actual = Outcome(
-        user_orders=_folded(records, USER_ORDERS.changelog(app_id)),
-        high_value_orders=_events(records, HIGH_VALUE_ORDERS.name),
-        vip_upgrades=_events(records, VIP_UPGRADES.name),
+        tables={table: _folded(records, _changelog(app_id, table)) for table in CHECKED},
+        derived={topic: _events(records, topic) for topic in OUTPUTS},
         dead_letters=[_dead_letter(r) for _, rows in _of(records, DEAD_LETTERS) for r in rows],
-        skipped=expected.skipped,  # no topic tells of what was skipped
+        skipped=merged.skipped,  # no topic tells of what was skipped, nor of what was late
+        late=merged.late,
     )
-    on_disk = diff(Outcome(user_orders=expected.user_orders), Outcome(user_orders=disk.rows))
+    expected = in_any_turns(merged, actual)
+    on_disk = [
+        line
+        for table in CHECKED
+        for line in diff_rows(table, expected.tables[table], disk.tables.get(table, {}))
+    ]
     differences = [
         *diff(expected, actual),
         *(f"on disk: {line}" for line in on_disk),
-        *_behind(orders, disk.next_offsets),
+        *_behind(sources, disk.next_offsets),
         *_changed_letters(records),
     ]
     return Verdict(expected, actual, differences)
@@ -128,26 +158,36 @@ def read_disk(folders: Iterable[Path], partitions: int) -> Disk:
 
     No worker may run. Raises StoreError.
     """
-    subtopology = next(s for s in subtopologies(TOPOLOGY) if USER_ORDERS in s.tables)
     folders = list(folders)
-    disk = Disk({}, {})
-    for number in range(partitions):
-        paths = [folder / subtopology.task_id(number) for folder in folders]
-        stores = [Store(path, read_only=True) for path in paths if path.exists()]
-        try:
-            if stores:
-                furthest = max(stores, key=lambda store: _next_offset(store.position()))
-                disk.next_offsets[number] = _next_offset(furthest.position())
-                for key, value in furthest.scan(USER_ORDERS.name):
-                    disk.rows[key] = parse(value)
-        finally:
-            for store in stores:
-                store.close()
+    disk = Disk({table: {} for table in CHECKED}, {})
+    for subtopology in subtopologies(TOPOLOGY):
+        tables = [table.name for table in subtopology.tables if table.name in CHECKED]
+        for number in range(partitions):
+            paths = [folder / subtopology.task_id(number) for folder in folders]
+            stores = [Store(path, read_only=True) for path in paths if path.exists()]
+            try:
+                if stores:
+                    _read_store(max(stores, key=_stands_at), tables, number, disk)
+            finally:
+                for store in stores:
+                    store.close()
     return disk
 
 
-def _next_offset(position: Position | None) -> int:
-    return 0 if position is None else position.sources.get(ORDERS.name, 0)
+def _stands_at(store: Store) -> int:
+    return sum((store.position() or _NOWHERE).sources.values())
+
+
+def _read_store(store: Store, tables: Iterable[str], partition: int, disk: Disk) -> None:
+    for topic, offset in (store.position() or _NOWHERE).sources.items():
+        disk.next_offsets[topic, partition] = offset
+    for table in tables:
+        for key, value in store.scan(table):
+            disk.tables[table][key] = parse(value)
+
+
+def _changelog(app_id: str, table: str) -> str:
+    return f"{app_id}-{table}-changelog"
 
 
 def _of(records: Records, topic: str) -> Iterator[tuple[TopicPartition, Sequence[Any]]]:
@@ -158,8 +198,11 @@ def _source(record: Any) -> Source:
     return Source(record.offset, record.timestamp, record.key, record.value)
 
 
-def _events(records: Records, topic: str) -> dict[int, list[Json]]:
-    return {tp.partition: [parse(r.value) for r in rows] for tp, rows in _of(records, topic)}
+def _events(records: Records, topic: str) -> dict[int, list[Derived]]:
+    return {
+        tp.partition: [Derived(r.key, parse(r.value)) for r in rows]
+        for tp, rows in _of(records, topic)
+    }
 
 
 def _folded(records: Records, changelog: str) -> dict[str, Json]:
@@ -176,6 +219,7 @@ def _folded(records: Records, changelog: str) -> dict[str, Json]:
 def _dead_letter(record: Any) -> DeadLetter:
     headers = dict(record.headers)
     return DeadLetter(
+        headers["__streams.errors.topic"].decode(),
         int(headers["__streams.errors.partition"]),
         int(headers["__streams.errors.offset"]),
         headers["headrace.reason"].decode(),
@@ -185,23 +229,26 @@ def _dead_letter(record: Any) -> DeadLetter:
 def _changed_letters(records: Records) -> Iterator[str]:
     """Yield a line for each dead letter whose key, value or partition is not its source's."""
     sources = {
-        (tp.partition, r.offset): (tp.partition, r.key, r.value)
-        for tp, rows in _of(records, ORDERS.name)
+        (tp.topic, tp.partition, r.offset): (tp.partition, r.key, r.value)
+        for topic in INPUTS
+        for tp, rows in _of(records, topic)
         for r in rows
     }
     for tp, rows in _of(records, DEAD_LETTERS):
         for record in rows:
             letter = _dead_letter(record)
-            source = sources.get((letter.partition, letter.offset))
+            source = sources.get((letter.topic, letter.partition, letter.offset))
             if source is not None and source != (tp.partition, record.key, record.value):
                 yield f"dead-letters: {tuple(letter)} differs from the record that it stands for"
 
 
 def _behind(
-    orders: Mapping[int, Sequence[Source]], next_offsets: Mapping[int, int]
+    sources: Mapping[str, Mapping[int, Sequence[Source]]],
+    next_offsets: Mapping[tuple[str, int], int],
 ) -> Iterator[str]:
-    for partition, sources in orders.items():
-        end = sources[-1].offset + 1 if sources else 0
-        found = next_offsets.get(partition, 0)
-        if found != end:
-            yield f"on disk: orders-{partition} stands at offset {found}, not at {end}"
+    for topic, by_partition in sources.items():
+        for partition, rows in by_partition.items():
+            end = rows[-1].offset + 1 if rows else 0
+            found = next_offsets.get((topic, partition), 0)
+            if found != end:
+                yield f"on disk: {topic}-{partition} stands at offset {found}, not at {end}"

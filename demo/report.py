@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -67,16 +66,16 @@ class Report:
     ) -> None:
         """Say what came of it all. The events are those that were read back."""
         orders = self._last.orders
-        high = sum(map(len, outcome.high_value_orders.values()))
-        vips = sum(map(len, outcome.vip_upgrades.values()))
-        reasons = Counter(letter.reason for letter in outcome.dead_letters)
+        derived = {topic: sum(map(len, found.values())) for topic, found in outcome.derived.items()}
+        reasons = outcome.refused
         told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         _say("")
         _say(f"orders in     {orders:,} in {seconds:.1f} s: {orders / seconds:,.0f} a second")
-        _say(f"derived       {high:,} high-value orders, {vips:,} VIP upgrades")
+        _say("derived       " + ", ".join(f"{count:,} in {t}" for t, count in derived.items()))
         _say(f"dead letters  {reasons.total():,}" + (f": {told}" if told else ""))
         _say(f"skipped       {skipped:,} (unknown event types, tombstones)")
-        _say(f"users         {len(outcome.user_orders):,} in the table user_orders")
+        tables = (f"{len(rows):,} rows of {table}" for table, rows in outcome.tables.items())
+        _say("tables        " + ", ".join(tables))
         _say(f"latency       {_latency(latencies_ms)}, from sent to seen by a reader downstream")
 
     def equal(self) -> None:

@@ -193,7 +193,7 @@ class _Demo:
             verdict.differences.insert(0, f"orders: {sent} of those sent are not in the topic")
         self._report.summary(
             verdict.actual,
-            skipped=verdict.expected.skipped,
+            skipped=verdict.expected.skipped.total(),
             seconds=load.seconds,
             latencies_ms=list(observer.latencies_ms),
         )

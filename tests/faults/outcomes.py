@@ -13,7 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from demo.generator import OrderGenerator, partition_of
-from demo.oracle import DeadLetter, Outcome, Source, parse
+from demo.oracle import DeadLetter, Derived, Outcome, Source, parse
+from demo.readback import CHECKED, INPUTS, OUTPUTS
 from streams.engine.store import Position, Store
 from tests.faults.workers import WorkerProcess
 
@@ -112,54 +113,79 @@ async def read_all(bootstrap: str, begins: Ends) -> dict[TopicPartition, list[An
     return found
 
 
-async def read_input(bootstrap: str, topic: str, partitions: int) -> dict[int, list[Source]]:
-    """Return a topic's records as the oracle takes them."""
-    found = await read_all(bootstrap, {TopicPartition(topic, p): 0 for p in range(partitions)})
-    return {
-        tp.partition: [Source(r.offset, r.timestamp, r.key, r.value) for r in records]
-        for tp, records in found.items()
-    }
+async def read_input(bootstrap: str, partitions: int) -> dict[str, dict[int, list[Source]]]:
+    """Return the input as the oracle takes it."""
+    begins = {TopicPartition(topic, p): 0 for topic in INPUTS for p in range(partitions)}
+    sources: dict[str, dict[int, list[Source]]] = {topic: {} for topic in INPUTS}
+    for tp, records in (await read_all(bootstrap, begins)).items():
+        sources[tp.topic][tp.partition] = [
+            Source(r.offset, r.timestamp, r.key, r.value) for r in records
+        ]
+    return sources
 
 
 async def read_outcome(
-    bootstrap: str, application_id: str, begins: Ends, *, skipped: int
+    bootstrap: str, application_id: str, begins: Ends, expected: Outcome
 ) -> Outcome:
-    """Return what an application wrote from `begins` on: derived events, dead letters, changelog."""
-    changelog = f"{application_id}-user_orders-changelog"
+    """Return what an application wrote from `begins` on: derived events, dead letters, changelogs.
+
+    What no topic tells of, skipped and late records, is as expected.
+    """
+    changelogs = {f"{application_id}-{table}-changelog": table for table in CHECKED}
     partitions = 1 + max(tp.partition for tp in begins)
-    everything = {**begins, **{TopicPartition(changelog, p): 0 for p in range(partitions)}}
-    outcome = Outcome(skipped=skipped)
+    everything = {
+        **begins,
+        **{TopicPartition(c, p): 0 for c in changelogs for p in range(partitions)},
+    }
+    outcome = Outcome(
+        tables={table: {} for table in CHECKED},
+        derived={topic: {} for topic in OUTPUTS},
+        skipped=expected.skipped,
+        late=expected.late,
+    )
     for tp, records in (await read_all(bootstrap, everything)).items():
-        if tp.topic == "high-value-orders":
-            outcome.high_value_orders[tp.partition] = [parse(r.value) for r in records]
-        elif tp.topic == "vip-upgrades":
-            outcome.vip_upgrades[tp.partition] = [parse(r.value) for r in records]
+        if tp.topic in OUTPUTS:
+            events = [Derived(r.key, parse(r.value)) for r in records]
+            outcome.derived[tp.topic][tp.partition] = events
         elif tp.topic == "dead-letters":
             outcome.dead_letters += [_dead_letter(dict(r.headers)) for r in records]
-        elif tp.topic == changelog:
-            for r in records:
-                outcome.user_orders[r.key.decode()] = parse(r.value)
+        elif tp.topic in changelogs:
+            fold(outcome.tables[changelogs[tp.topic]], records)
     return outcome
+
+
+def fold(rows: dict[str, Any], changelog: Iterable[Any]) -> None:
+    """Apply a changelog's records to a table's rows."""
+    for record in changelog:
+        if record.value is None:
+            rows.pop(record.key.decode(), None)
+        else:
+            rows[record.key.decode()] = parse(record.value)
 
 
 def _dead_letter(headers: Mapping[str, bytes]) -> DeadLetter:
     return DeadLetter(
+        headers["__streams.errors.topic"].decode(),
         int(headers["__streams.errors.partition"]),
         int(headers["__streams.errors.offset"]),
         headers["headrace.reason"].decode(),
     )
 
 
-def stored_rows(folders: Iterable[Path]) -> dict[str, Any]:
-    """Return the user_orders rows in RocksDB; of a task that lies in several folders, the newest."""
-    newest: dict[str, tuple[int, dict[str, Any]]] = {}
+def stored_rows(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Return each table's rows in RocksDB; of a task that lies in several folders, the newest."""
+    newest: dict[str, tuple[int, dict[str, dict[str, Any]]]] = {}
     for folder in folders:
         for path in folder.iterdir() if folder.is_dir() else ():
             store = Store(path, read_only=True)
             position = store.position() or Position(partitions=0)
-            rows = {key: parse(value) for key, value in store.scan("user_orders")}
+            tables = {t: {key: parse(value) for key, value in store.scan(t)} for t in CHECKED}
             store.close()
             stands_at = sum(position.sources.values())
             if stands_at >= newest.get(path.name, (-1, {}))[0]:
-                newest[path.name] = (stands_at, rows)
-    return {key: row for _, rows in newest.values() for key, row in rows.items()}
+                newest[path.name] = (stands_at, tables)
+    stored: dict[str, dict[str, Any]] = {table: {} for table in CHECKED}
+    for _, tables in newest.values():
+        for table, rows in tables.items():
+            stored[table] |= rows
+    return stored

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 from hypothesis import strategies as st
 
 from config.settings import Settings, load_settings
-from demo.oracle import DeadLetter, Outcome, Rules, Source, diff, expect, parse
+from demo.oracle import DeadLetter, Derived, Json, Outcome, Rules, Source, diff, expect, parse
 from demo.poison import POISONS, Subject
 from streams.engine import failpoints
 from streams.engine.api import App, Batch
@@ -188,7 +188,9 @@ class World:
                 settle=False,
             )
             if record.is_brittle:
-                self.brittle.append(DeadLetter(record.partition, offset, "rule-failed"))
+                self.brittle.append(
+                    DeadLetter(ORDERS.name, record.partition, offset, "rule-failed")
+                )
             else:
                 source = Source(offset, NOW_MS, record.key, record.value)
                 self.sources[record.partition].append(source)
@@ -219,19 +221,21 @@ class World:
 
     def expected(self) -> Outcome:
         """Return what the oracle makes of all that was piped."""
-        outcome = expect(self.sources, RULES)
+        outcome = expect({ORDERS.name: self.sources}, RULES)
         outcome.dead_letters += self.brittle
         return outcome
 
-    def actual(self, rows: dict[str, Any]) -> Outcome:
+    def actual(self, rows: dict[str, Json]) -> Outcome:
         """Return what the workers made of it, with a table's rows as one of its copies has them."""
         driver = self.driver
+        outputs = (HIGH_VALUE_ORDERS.name, VIP_UPGRADES.name)
+        expected = self.expected()
         return Outcome(
-            rows,
-            _by_partition(driver.sent(HIGH_VALUE_ORDERS.name)),
-            _by_partition(driver.sent(VIP_UPGRADES.name)),
+            {USER_ORDERS.name: rows},
+            {topic: _by_partition(driver.sent(topic)) for topic in outputs},
             [dead_letter(sent) for sent in driver.sent(DEAD_LETTERS)],
-            self.expected().skipped,
+            expected.skipped,
+            expected.late,
         )
 
     def check(self) -> None:
@@ -258,11 +262,12 @@ def dead_letter(sent: Sent) -> DeadLetter:
     partition = int(headers["__streams.errors.partition"])
     assert partition == sent.partition
     offset = int(headers["__streams.errors.offset"])
-    return DeadLetter(partition, offset, headers["headrace.reason"].decode())
+    topic = headers["__streams.errors.topic"].decode()
+    return DeadLetter(topic, partition, offset, headers["headrace.reason"].decode())
 
 
-def _by_partition(sent: Iterable[Sent]) -> dict[int, list[Any]]:
-    events: dict[int, list[Any]] = {}
-    for partition, _, _, value, _ in sent:
-        events.setdefault(partition, []).append(parse(value or b""))
+def _by_partition(sent: Iterable[Sent]) -> dict[int, list[Derived]]:
+    events: dict[int, list[Derived]] = {}
+    for partition, _, key, value, _ in sent:
+        events.setdefault(partition, []).append(Derived(key, parse(value or b"")))
     return events

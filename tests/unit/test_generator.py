@@ -25,7 +25,7 @@ def events(**options: Any) -> list[dict[str, Any]]:
 
 
 def outcome(key: bytes | None, value: bytes | None) -> str:
-    verdict = judge(Source(0, NOW_MS, key, value), HOUR_MS)
+    verdict = judge("orders", Source(0, NOW_MS, key, value), HOUR_MS)
     return verdict if isinstance(verdict, str) else "skipped" if verdict is None else "event"
 
 

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from agents.high_value_orders.rules import high_value
 from agents.vip_upgrades.rules import upgrade_vips
 from demo.generator import OrderGenerator, partition_of
-from demo.oracle import DeadLetter, Outcome, Source, diff, expect, judge, parse
+from demo.oracle import DeadLetter, Derived, Outcome, Source, diff, expect, judge, parse
+from streams.engine.definitions import Topic
 from streams.engine.records import Run
 from streams.events import OrderCreated
+from streams.topics import HIGH_VALUE_ORDERS, VIP_UPGRADES
 from tables.definitions import USER_ORDERS, UserOrders
 from tests.unit.wire import HOUR_MS, NOW_MS, ORDERS_CODEC, order
 
@@ -248,7 +250,7 @@ def codec_verdicts(run: Run) -> list[Any]:
 
 
 def oracle_verdict(source: Source) -> Any:
-    verdict = judge(source, HOUR_MS)
+    verdict = judge("orders", source, HOUR_MS)
     if verdict is None or isinstance(verdict, str):
         return verdict
     data = verdict["data"]
@@ -320,26 +322,31 @@ def test_every_amount_of_whole_cents_is_read_to_the_cent(cents: int, digits: int
 
 def application(partitions: dict[int, list[Source]], rows_a_run: int) -> Outcome:
     """Return what codec and rules make of the records, taken in runs of `rows_a_run`."""
-    outcome = Outcome()
+    outcome = Outcome(tables={"user_orders": {}}, derived={})
     for partition, sources in partitions.items():
         table: dict[str, UserOrders] = {}
         for at in range(0, len(sources), rows_a_run):
             chunk = sources[at : at + rows_a_run]
             result = ORDERS_CODEC.decode(run_of_sources(chunk))
-            outcome.skipped += result.skipped
+            outcome.skipped["orders"] += result.skipped
             outcome.dead_letters += [
-                DeadLetter(partition, chunk[reject.at].offset, str(reject.reason))
+                DeadLetter("orders", partition, chunk[reject.at].offset, str(reject.reason))
                 for reject in result.rejects
             ]
             created = [event for event in result.events if type(event) is OrderCreated]
-            outcome.high_value_orders.setdefault(partition, []).extend(
-                parse(msgspec.json.encode(event))
-                for event in high_value(created, above_cents=100_000)
-            )
-            outcome.vip_upgrades.setdefault(partition, []).extend(
-                parse(msgspec.json.encode(event)) for event in upgrade_vips(created, table, at=10)
-            )
-        outcome.user_orders |= {u: parse(USER_ORDERS.encode(row)) for u, row in table.items()}
+            derived: dict[Topic, list[Any]] = {
+                HIGH_VALUE_ORDERS: list(high_value(created, above_cents=100_000)),
+                VIP_UPGRADES: list(upgrade_vips(created, table, at=10)),
+            }
+            for topic, events in derived.items():
+                by_partition = outcome.derived.setdefault(topic.name, {})
+                by_partition.setdefault(partition, []).extend(
+                    Derived(topic.key(event).encode(), parse(msgspec.json.encode(event)))
+                    for event in events
+                )
+        outcome.tables["user_orders"] |= {
+            u: parse(USER_ORDERS.encode(row)) for u, row in table.items()
+        }
     return outcome
 
 
@@ -354,32 +361,37 @@ def generated(count: int) -> dict[int, list[Source]]:
 
 def test_rules_and_oracle_make_the_same_of_generated_records() -> None:
     partitions = generated(20_000)
-    expected = expect(partitions)
+    expected = expect({"orders": partitions})
     assert expected.dead_letters
-    assert sum(map(len, expected.high_value_orders.values())) > 50
-    assert sum(map(len, expected.vip_upgrades.values())) > 50
+    assert sum(map(len, expected.derived["high-value-orders"].values())) > 50
+    assert sum(map(len, expected.derived["vip-upgrades"].values())) > 50
     for rows_a_run in (1, 7, 20_000):
         assert diff(expected, application(partitions, rows_a_run)) == []
 
 
 def test_a_difference_is_told_in_a_line_each() -> None:
-    partitions = generated(5_000)
-    expected, actual = expect(partitions), expect(partitions)
-    user = next(iter(actual.user_orders))
-    del actual.user_orders[user]
-    partition = next(iter(actual.high_value_orders))
-    actual.high_value_orders[partition][0]["data"]["alert_sent"] = False
-    actual.high_value_orders[partition].append({})
-    actual.dead_letters[0] = DeadLetter(9, 9, "undecodable")
-    actual.dead_letters.append(DeadLetter(9, 9, "undecodable"))
-    actual.skipped += 1
+    records = {"orders": generated(5_000)}
+    expected, actual = expect(records), expect(records)
+    user = next(iter(actual.tables["user_orders"]))
+    del actual.tables["user_orders"][user]
+    high = actual.derived["high-value-orders"]
+    partition = next(iter(high))
+    high[partition][0].event["data"]["alert_sent"] = False
+    high[partition][1] = high[partition][1]._replace(key=None)
+    high[partition].append(Derived(None, {}))
+    actual.dead_letters[0] = DeadLetter("orders", 9, 9, "undecodable")
+    actual.dead_letters.append(DeadLetter("orders", 9, 9, "undecodable"))
+    actual.skipped["orders"] += 1
+    actual.late += 1
     shapes = [re.sub(r"[0-9]+", "0", line.split(":")[0]) for line in diff(expected, actual)]
     assert shapes == [
         "user_orders[user-0]",
+        "high-value-orders[0] #0",
         "high-value-orders[0] #0",
         "high-value-orders[0]",
         "dead-letters",
         "dead-letters",
         "dead-letters",
         "skipped",
+        "late",
     ]

@@ -13,8 +13,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from demo.generator import OrderGenerator, partition_of
-from demo.oracle import Outcome, Source, expect, parse
-from demo.readback import Disk, check, read_disk
+from demo.oracle import DeadLetter, Outcome, Source, expect, parse
+from demo.readback import CHECKED, INPUTS, OUTPUTS, Disk, check, read_disk
 from streams.engine.store import Position, Store
 
 NOW_MS = 1_763_715_600_000
@@ -51,12 +51,17 @@ def orders() -> Topics:
 
 
 def outcome_of(topics: Topics) -> Outcome:
-    return expect({tp.partition: [Source(*row[:4]) for row in rows] for tp, rows in topics.items()})
+    sources: dict[str, dict[int, list[Source]]] = {topic: {} for topic in INPUTS}
+    for tp, rows in topics.items():
+        if tp.topic in INPUTS:
+            sources[tp.topic][tp.partition] = [Source(*row[:4]) for row in rows]
+    return expect(sources)
 
 
-def letter(partition: int, offset: int, reason: str, source: Record) -> Record:
+def letter(found: DeadLetter, source: Record) -> Record:
+    topic, partition, offset, reason = found
     headers = {
-        "__streams.errors.topic": "orders",
+        "__streams.errors.topic": topic,
         "__streams.errors.partition": str(partition),
         "__streams.errors.offset": str(offset),
         "headrace.reason": reason,
@@ -70,35 +75,34 @@ def topics() -> Topics:
     """Return all topics as they are after a right run."""
     topics = orders()
     outcome = outcome_of(topics)
-    for name in ("high_value_orders", "vip_upgrades"):
-        for partition, events in getattr(outcome, name).items():
-            topics[TopicPartition(name.replace("_", "-"), partition)] = [
-                Record(0, NOW_MS, b"", as_json(event)) for event in events
+    for topic in OUTPUTS:
+        for partition, events in outcome.derived[topic].items():
+            topics[TopicPartition(topic, partition)] = [
+                Record(0, NOW_MS, one.key, as_json(one.event)) for one in events
             ]
-    for partition, offset, reason in outcome.dead_letters:
-        source = topics[TopicPartition("orders", partition)][offset]
-        letters = topics.setdefault(TopicPartition("dead-letters", partition), [])
-        letters.append(letter(partition, offset, reason, source))
-    for key, row in outcome.user_orders.items():
-        rows = topics.setdefault(
-            TopicPartition(CHANGELOG, partition_of(key.encode(), PARTITIONS)), []
-        )
-        rows.append(Record(0, NOW_MS, key.encode(), as_json({**row, "orders": 0})))
-        rows.append(Record(1, NOW_MS, key.encode(), as_json(row)))
+    for found in outcome.dead_letters:
+        source = topics[TopicPartition(found.topic, found.partition)][found.offset]
+        letters = topics.setdefault(TopicPartition("dead-letters", found.partition), [])
+        letters.append(letter(found, source))
+    for table in CHECKED:
+        for key, row in outcome.tables[table].items():
+            changelog = TopicPartition(f"demo-{table}-changelog", 0)
+            rows = topics.setdefault(changelog, [])
+            rows.append(Record(0, NOW_MS, key.encode(), as_json({**row, "orders": 0})))
+            rows.append(Record(1, NOW_MS, key.encode(), as_json(row)))
     return topics
 
 
 @pytest.fixture
 def disk(topics: Topics) -> Disk:
     """Return the stores as they are after a right run."""
-    sources = {tp.partition: rows for tp, rows in topics.items() if tp.topic == "orders"}
-    rows = {
-        key: parse(as_json(row))
-        for key, row in expect(
-            {p: [Source(*r[:4]) for r in s] for p, s in sources.items()}
-        ).user_orders.items()
+    outcome = outcome_of(topics)
+    tables = {
+        table: {key: parse(as_json(row)) for key, row in outcome.tables[table].items()}
+        for table in CHECKED
     }
-    return Disk(rows, {number: len(found) for number, found in sources.items()})
+    ends = {(tp.topic, tp.partition): len(rows) for tp, rows in topics.items()}
+    return Disk(tables, {at: end for at, end in ends.items() if at[0] in INPUTS})
 
 
 def differences(topics: Topics, disk: Disk) -> list[str]:
@@ -107,8 +111,8 @@ def differences(topics: Topics, disk: Disk) -> list[str]:
 
 def test_a_right_outcome_has_no_differences(topics: Topics, disk: Disk) -> None:
     outcome = check(topics, disk, "demo").actual
-    assert outcome.high_value_orders
-    assert outcome.vip_upgrades
+    assert all(outcome.derived.values())
+    assert all(outcome.tables.values())
     assert len(outcome.dead_letters) > 10
     assert differences(topics, disk) == []
 
@@ -152,13 +156,13 @@ def test_a_row_that_is_gone_from_the_changelog_is_found(topics: Topics, disk: Di
 
 
 def test_a_row_that_differs_on_disk_is_found(topics: Topics, disk: Disk) -> None:
-    key = next(iter(disk.rows))
-    disk.rows[key]["orders"] += 1
+    rows = disk.tables["user_orders"]
+    rows[next(iter(rows))]["orders"] += 1
     assert [line.split("[")[0] for line in differences(topics, disk)] == ["on disk: user_orders"]
 
 
 def test_a_store_that_is_behind_is_found(topics: Topics, disk: Disk) -> None:
-    disk.next_offsets[1] -= 1
+    disk.next_offsets["orders", 1] -= 1
     assert [line.split(" stands")[0] for line in differences(topics, disk)] == ["on disk: orders-1"]
 
 
@@ -170,4 +174,6 @@ def test_of_a_task_that_two_workers_had_the_furthest_store_counts(tmp_path: Path
         store.write({"user_orders": [(b"user-1", row)]}, position)
         store.close()
     folders = [tmp_path / str(worker) for worker in range(1, 5)]
-    assert read_disk(folders, 1) == Disk({"user-1": {"orders": 9}}, {0: 9})
+    disk = read_disk(folders, 1)
+    assert disk.tables["user_orders"] == {"user-1": {"orders": 9}}
+    assert disk.next_offsets == {("orders", 0): 9}
