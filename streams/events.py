@@ -270,7 +270,7 @@ class OrderHighValue(Derived, frozen=True, gc=False, kw_only=True, tag="order.hi
                 user_id=data.user_id,
                 amount=data.amount,
                 currency=DEFAULT_CURRENCY if data.currency is None else data.currency,
-                items=data.items if bytes(data.items) not in _NOTHING else msgspec.UNSET,
+                items=msgspec.UNSET if data.items in _NOTHING else data.items,
             ),
         )
 
@@ -305,4 +305,50 @@ class UserVipUpgraded(Derived, frozen=True, gc=False, kw_only=True, tag="user.vi
         )
 
 
-_NOTHING = (b"", b"null")
+class EnrichedUser(msgspec.Struct, frozen=True, gc=False):
+    """What an enriched order tells of its user; None where it is not known."""
+
+    email: str | None
+    country: str | None
+    status: str | None
+
+
+class OrderEnrichedData(msgspec.Struct, frozen=True, gc=False):
+    """The order's data, and its user as they were at the order's turn; None if nobody knew them."""
+
+    order_id: str
+    user_id: str
+    amount: float
+    currency: str
+    user: EnrichedUser | None
+    items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class OrderEnriched(Derived, frozen=True, gc=False, kw_only=True, tag="order.enriched"):
+    """An order with its user."""
+
+    TYPE: ClassVar[str] = "order.enriched"
+    data: OrderEnrichedData
+
+    @classmethod
+    def caused_by(cls, order: OrderCreated, *, user: EnrichedUser | None) -> Self:
+        """Return the event that tells of this order; the same for the same order and user."""
+        data = order.data
+        return cls(
+            event_id=f"{order.event_id}:order.enriched",
+            aggregate_id=data.order_id,
+            timestamp=order.timestamp,
+            correlation_id=order.correlation,
+            causation_id=order.event_id,
+            data=OrderEnrichedData(
+                data.order_id,
+                data.user_id,
+                data.amount,
+                DEFAULT_CURRENCY if data.currency is None else data.currency,
+                user,
+                msgspec.UNSET if data.items in _NOTHING else data.items,
+            ),
+        )
+
+
+_NOTHING = (msgspec.Raw(), msgspec.Raw(b"null"))

@@ -21,6 +21,19 @@ ORDERS = Topic(
     ),
     key=_user_id,
 )
+USERS = Topic(
+    "users",
+    events=(
+        events.UserRegistered,
+        events.UserUpdated,
+        events.UserLoggedIn,
+        events.UserPasswordChanged,
+        events.UserDeleted,
+        events.UserStatusChanged,
+    ),
+    key=_user_id,
+)
 HIGH_VALUE_ORDERS = Topic("high-value-orders", events=(events.OrderHighValue,), key=_user_id)
 VIP_UPGRADES = Topic("vip-upgrades", events=(events.UserVipUpgraded,), key=_user_id)
+ENRICHED_ORDERS = Topic("enriched-orders", events=(events.OrderEnriched,), key=_user_id)
 DEAD_LETTERS = "dead-letters"

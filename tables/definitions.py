@@ -1,11 +1,62 @@
 """Every table: its name, its row, and how a row is written (docs/contract.md)."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from streams.engine.definitions import Table
+from streams.engine.definitions import Table, WindowedTable
+from streams.operators.windows import TumblingWindows
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+# --- money ----------------------------------------------------------------------------------------
+
+# Up to here a double holds each number of two decimals, and times 100 it is off by less than half.
+_MAX_DOUBLE_CENTS = 10**15
+
+
+class _AmountAsWritten(msgspec.Struct, frozen=True, gc=False):
+    amount: Decimal
+
+
+_decode_amount = msgspec.json.Decoder(_AmountAsWritten).decode
+
+
+def _amount(cents: int) -> Any:
+    """Return cents as a number of the main unit that msgspec writes in full."""
+    if cents > _MAX_DOUBLE_CENTS:
+        return msgspec.Raw(b"%d.%02d" % divmod(cents, 100))
+    return cents / 100
+
+
+def _cents(amount: float, value: bytes) -> int:
+    """Return the cents that a row's amount stands for; its text counts where a double is too coarse."""
+    cents = round(amount * 100)
+    if cents > _MAX_DOUBLE_CENTS:
+        cents = int(_decode_amount(value).amount.scaleb(2))
+    return cents
+
+
+# --- users ----------------------------------------------------------------------------------------
+
+
+class User(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a user; times in ms. `status` is None before the registration."""
+
+    username: str | None = None
+    email: str | None = None
+    country: str | None = None
+    status: str | None = None
+    registered_at: int | None = None
+    last_login_at: int | None = None
+
+
+USERS: Final[Table[User]] = Table("users", _encode_json, msgspec.json.Decoder(User).decode)
+
+
+# --- user_orders ----------------------------------------------------------------------------------
 
 
 class UserOrders(msgspec.Struct, frozen=True, gc=False):
@@ -28,32 +79,56 @@ class _UserOrdersJson(msgspec.Struct, frozen=True, gc=False):
     vip: bool
 
 
-class _AmountAsWritten(msgspec.Struct, frozen=True, gc=False):
-    amount: Decimal
-
-
-# Up to here a double holds each number of two decimals, and times 100 it is off by less than half.
-_MAX_DOUBLE_CENTS = 10**15
-_encode_json = msgspec.json.Encoder().encode
-_decode_json = msgspec.json.Decoder(_UserOrdersJson).decode
-_decode_amount = msgspec.json.Decoder(_AmountAsWritten).decode
+_decode_user_orders_json = msgspec.json.Decoder(_UserOrdersJson).decode
 
 
 def _encode_user_orders(row: UserOrders) -> bytes:
-    amount: Any = row.amount_cents / 100
-    if row.amount_cents > _MAX_DOUBLE_CENTS:
-        amount = msgspec.Raw(b"%d.%02d" % divmod(row.amount_cents, 100))
     return _encode_json(
-        _UserOrdersJson(row.orders, amount, row.first_order_at, row.last_order_at, row.vip)
+        _UserOrdersJson(
+            row.orders, _amount(row.amount_cents), row.first_order_at, row.last_order_at, row.vip
+        )
     )
 
 
 def _decode_user_orders(value: bytes) -> UserOrders:
-    row = _decode_json(value)
-    cents = round(row.amount * 100)
-    if cents > _MAX_DOUBLE_CENTS:
-        cents = int(_decode_amount(value).amount.scaleb(2))
+    row = _decode_user_orders_json(value)
+    cents = _cents(row.amount, value)
     return UserOrders(row.orders, cents, row.first_order_at, row.last_order_at, row.vip)
 
 
 USER_ORDERS = Table("user_orders", _encode_user_orders, _decode_user_orders)
+
+
+# --- user_order_minutes ---------------------------------------------------------------------------
+
+
+class UserMinute(msgspec.Struct, frozen=True, gc=False):
+    """What a user ordered within one minute of event time: how often, and for how much."""
+
+    orders: int
+    amount_cents: int
+
+
+class _UserMinuteJson(msgspec.Struct, frozen=True, gc=False):
+    orders: int
+    amount: float
+
+
+_decode_user_minute_json = msgspec.json.Decoder(_UserMinuteJson).decode
+
+
+def _encode_user_minute(row: UserMinute) -> bytes:
+    return _encode_json(_UserMinuteJson(row.orders, _amount(row.amount_cents)))
+
+
+def _decode_user_minute(value: bytes) -> UserMinute:
+    row = _decode_user_minute_json(value)
+    return UserMinute(row.orders, _cents(row.amount, value))
+
+
+USER_ORDER_MINUTES = WindowedTable(
+    "user_order_minutes",
+    _encode_user_minute,
+    _decode_user_minute,
+    TumblingWindows(size_ms=60_000, grace_ms=86_400_000),
+)

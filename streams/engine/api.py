@@ -12,12 +12,15 @@ S_co = TypeVar("S_co", covariant=True)
 class Batch(Protocol):
     """The events of one run: one topic-partition, in offset order."""
 
+    def all(self) -> Sequence[Any]:
+        """Return the batch's events of every type, in offset order."""
+
     def of(self, event_type: type[E]) -> Sequence[E]:
         """Return the batch's events of exactly this type, in offset order."""
 
     def run(
         self,
-        rule: Callable[..., Iterable[Event]],
+        rule: Callable[..., Iterable[Event] | None],
         events: Sequence[Any],
         *tables: Table[Any],
         **params: Any,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError
 from streams.engine.records import Reason, Record
+from streams.engine.turns import Slice
 from streams.errors import HeadraceError
 
 E = TypeVar("E")
@@ -35,8 +36,8 @@ class TooLargeError(Exception):
 class Workplace(Protocol):
     """What a batch needs of its task."""
 
-    def part_for(self, flow: Flow, table: Table[Any]) -> Mapping[str, Any]:
-        """Return the task's part of a table as `flow` may use it. Raises DefinitionError."""
+    def part_for(self, flow: Flow, table: Table[Any], batch: "Batch") -> Mapping[Any, Any]:
+        """Return the task's part of a table as `flow` may use it for a batch. Raises DefinitionError."""
 
     def encode(self, flow: Flow, events: Iterable[Event]) -> list[Record]:
         """Return derived events as records. Raises TooLargeError."""
@@ -50,7 +51,7 @@ class Batch:
     """
 
     __slots__ = (
-        "_by_type", "_running", "_workplace", "events", "failures", "fatal", "finished", "offsets",
+        "_by_type", "_keys", "_running", "_workplace", "events", "failures", "fatal", "finished",
         "outputs", "partition", "topic",
     )  # fmt: skip
 
@@ -58,13 +59,14 @@ class Batch:
         self,
         topic: Topic,
         partition: int,
-        events: Sequence[Any],
+        piece: Slice,
         flows: Sequence[Flow],
         workplace: Workplace,
     ) -> None:
         self.topic = topic
         self.partition = partition
-        self.events = events
+        self.events = piece.events
+        self._keys: Slice | frozenset[str] = piece
         self.finished = asyncio.get_running_loop().create_future()
         self.failures: dict[str, Failure] = {}
         self.fatal: BaseException | None = None
@@ -72,6 +74,12 @@ class Batch:
         self._running = {flow.name for flow in flows}
         self._by_type: dict[type[Any], Sequence[Any]] = {}
         self._workplace = workplace
+
+    def keys(self) -> frozenset[str]:
+        """Return the keys of the events' records."""
+        if isinstance(self._keys, Slice):
+            self._keys = frozenset(map(bytes.decode, self._keys.keys(len(self.events))))
+        return self._keys
 
     def of(self, event_type: type[E]) -> Sequence[E]:
         """Return the events of exactly this type, in their order."""
@@ -90,7 +98,7 @@ class Batch:
         """Run a flow's rule: its changes and outputs stay in the batch until the batch is accepted."""
         try:
             bound = [
-                self._workplace.part_for(flow, arg) if isinstance(arg, Table) else arg
+                self._workplace.part_for(flow, arg, self) if isinstance(arg, Table) else arg
                 for arg in args
             ]
             derived = rule(*bound, **params)
@@ -110,6 +118,7 @@ class Batch:
         twice the time.
         """
         self.events = ()
+        self._keys = frozenset()
         self._by_type.clear()
         self.outputs.clear()
 
@@ -136,6 +145,10 @@ class AgentBatch:
     def partition(self) -> int:
         """Return the partition that the events came from."""
         return self._batch.partition
+
+    def all(self) -> Sequence[Any]:
+        """Return the batch's events of every type, in their order."""
+        return self._batch.events
 
     def of(self, event_type: type[E]) -> Sequence[E]:
         """Return the batch's events of exactly this type, in their order."""

@@ -21,10 +21,12 @@ def start_commit(task: Task) -> asyncio.Task[None]:
     There must be no other commit of the task in flight.
     """
     epoch, task.epoch = task.epoch, Epoch()
+    sources = task.position.sources
+    if not epoch.positions:  # rows that expire, and no input: committed beside the same offsets
+        epoch.positions = {tp: sources[tp.topic] for tp in task.inputs if tp.topic in sources}
     changes = {name: part.seal() for name, part in task.parts.items()}
-    offsets = note(task.stream_times)
     task.commit = asyncio.create_task(
-        _commit(task, epoch, changes, offsets), name=f"commit {task.id}"
+        _commit(task, epoch, changes, note(task)), name=f"commit {task.id}"
     )
     return task.commit
 
@@ -93,6 +95,7 @@ async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], 
         changelogs=task.position.changelogs
         | {name: ends[topic] for topic, name in changelogs.items() if topic in ends},
         sources=task.position.sources | {tp.topic: o for tp, o in epoch.positions.items()},
+        commit=task.position.commit + 1,
         written_at_ms=task.clock.wall_ms(),
     )
     store.write(rows, task.position)

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from streams.operators.windows import TumblingWindows
 
 V = TypeVar("V")
+WindowKey: TypeAlias = tuple[str, int]
+"""A key and the start of one of its windows, ms (inclusive)."""
 
 
 class Event(Protocol):
@@ -37,9 +41,37 @@ class Table(Generic[V]):
     encode: Callable[[V], bytes]
     decode: Callable[[bytes], V]
 
+    def key_text(self, key: Any) -> str:
+        """Return a rule's key as changelog and disk have it."""
+        text: str = key
+        return text
+
+    def key_of(self, text: str) -> Any:
+        """Return the key that a rule uses for a text."""
+        return text
+
     def changelog(self, application_id: str) -> str:
         """Return the name of the topic that holds this table's changes."""
         return f"{application_id}-{self.name}-changelog"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowedTable(Table[V]):
+    """A table with a row for each key and window: `(key, window start)` to rules, `key@start` as text.
+
+    A row lives until its window is gone; see streams/operators/windows.py.
+    """
+
+    windows: TumblingWindows
+
+    def key_text(self, key: WindowKey) -> str:
+        """Return a rule's key as changelog and disk have it."""
+        return f"{key[0]}@{key[1]}"
+
+    def key_of(self, text: str) -> WindowKey:
+        """Return the key that a rule uses for a text."""
+        key, _, start = text.rpartition("@")
+        return key, int(start)
 
 
 @dataclass(frozen=True, slots=True)

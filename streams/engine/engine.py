@@ -395,7 +395,7 @@ class Engine:
             if (
                 task.state is State.RUNNING
                 and task.commit is None
-                and task.epoch.positions
+                and task.has_to_commit()
                 and (full or now_s >= task.commit_due_s)
             ):
                 task.commit_due_s = now_s + self._pace.interval_s(self._backlog(), len(self.tasks))

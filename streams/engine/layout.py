@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streams.engine.definitions import Flow, Table, Topic, Topology
+from streams.engine.definitions import Flow, Table, Topic, Topology, WindowedTable
 from streams.engine.errors import DefinitionError
 from streams.engine.records import TopicPartition
 
@@ -26,6 +26,8 @@ class Subtopology:
     flows: tuple[Flow, ...]
     inputs: tuple[Topic, ...]
     tables: tuple[Table[Any], ...]
+    joined: tuple[Table[Any], ...] = ()
+    """Those of the tables that a flow joins."""
 
     def task_id(self, partition: int) -> str:
         """Return the id of this subtopology's task for a partition: `orders-3`."""
@@ -70,16 +72,23 @@ def check(topology: Topology) -> None:
             raise DefinitionError(msg)
     for flow in topology.flows:
         for table in flow.joins:
-            if table.name not in keepers:
-                msg = f"flow {flow.name} joins table {table.name}, which no flow keeps"
-                raise DefinitionError(msg)
-            # Agents take a batch one after the other: a join would see its end, wherever that was cut.
-            if shared := {t.name for t in flow.reads} & {t.name for t in keepers[table.name].reads}:
-                msg = (
-                    f"flow {flow.name} joins table {table.name}, which another flow keeps from the same "
-                    f"input {min(shared)}: let one flow do both"
-                )
-                raise DefinitionError(msg)
+            _check_join(flow, table, keepers)
+
+
+def _check_join(flow: Flow, table: Table[Any], keepers: Mapping[str, Flow]) -> None:
+    if table.name not in keepers:
+        msg = f"flow {flow.name} joins table {table.name}, which no flow keeps"
+        raise DefinitionError(msg)
+    if isinstance(table, WindowedTable):
+        msg = f"flow {flow.name} joins table {table.name}, which is windowed: a key has no one row in it"
+        raise DefinitionError(msg)
+    # Agents take a batch one after the other: a join would see its end, wherever that was cut.
+    if shared := {t.name for t in flow.reads} & {t.name for t in keepers[table.name].reads}:
+        msg = (
+            f"flow {flow.name} joins table {table.name}, which another flow keeps from the same "
+            f"input {min(shared)}: let one flow do both"
+        )
+        raise DefinitionError(msg)
 
 
 def own_topics(topology: Topology, application_id: str) -> dict[str, Mapping[str, str]]:
@@ -103,4 +112,5 @@ def _subtopology(topology: Topology, flows: Iterable[Flow]) -> Subtopology:
     ordered = tuple(flow for flow in topology.flows if flow in tuple(flows))
     inputs = tuple(t for t in topology.inputs if any(t in flow.reads for flow in ordered))
     tables = tuple(t for t in topology.tables if any(flow.keeps is t for flow in ordered))
-    return Subtopology(min(t.name for t in inputs), ordered, inputs, tables)
+    joined = tuple(t for t in tables if any(t in flow.joins for flow in ordered))
+    return Subtopology(min(t.name for t in inputs), ordered, inputs, tables, joined)

@@ -5,22 +5,23 @@ and committed rows, decoded), and the store. A batch's writes become known when 
 reach the store when their epoch is committed, and never before (law 3).
 """
 
-from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Generic, TypeVar
 
-from streams.engine.definitions import Table
+from streams.engine.definitions import Table, WindowedTable, WindowKey
 from streams.engine.errors import DefinitionError
 from streams.engine.store import Store
+from streams.operators.windows import StreamTime, T
 
 V = TypeVar("V")
 _UNREAD: Final[Any] = object()
 
-# Decoded rows kept a table part. 200,000 rows of user_orders take about 60 MB; a working set below
-# this never asks RocksDB twice for a key.
-KNOWN_ROWS: Final = 200_000
+# Rows that one commit removes because their windows are gone, at most: after a silence of days a
+# single event ends millions of windows, more than a transaction should hold.
+EXPIRED_AT_ONCE: Final = 50_000
 
 
-class TablePart(MutableMapping[str, V], Generic[V]):
+class TablePart(MutableMapping[Any, V], Generic[V]):
     """One partition's rows of a table. Rows must be immutable: a change is a new row."""
 
     __slots__ = ("_batch", "_known", "_store", "epochs", "table")
@@ -28,14 +29,14 @@ class TablePart(MutableMapping[str, V], Generic[V]):
     def __init__(self, table: Table[V], store: Store) -> None:
         self.table = table
         self._store = store
-        self._batch: dict[str, V | None] = {}
-        self._known: dict[str, V | None] = {}
-        self.epochs: list[dict[str, V | None]] = [{}]
+        self._batch: dict[Any, V | None] = {}
+        self._known: dict[Any, V | None] = {}
+        self.epochs: list[dict[Any, V | None]] = [{}]
         """Changes of the open epochs, oldest first; None deletes. The last one is still growing."""
 
     # -- what rules use -------------------------------------------------------------------------
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: Any, default: Any = None) -> Any:
         """Return the key's row, or `default`."""
         row = self._batch.get(key, _UNREAD)
         if row is _UNREAD:
@@ -44,27 +45,28 @@ class TablePart(MutableMapping[str, V], Generic[V]):
                 row = self._read(key)
         return default if row is None else row
 
-    def __getitem__(self, key: str) -> V:
+    def __getitem__(self, key: Any) -> V:
         row: V | None = self.get(key)
         if row is None:
             raise KeyError(key)
         return row
 
-    def __setitem__(self, key: str, row: V) -> None:
+    def __setitem__(self, key: Any, row: V) -> None:
         if row is None:
             msg = f"table {self.table.name}: None is not a row; use del to remove {key!r}"
             raise TypeError(msg)
         self._batch[key] = row
 
-    def __delitem__(self, key: str) -> None:
+    def __delitem__(self, key: Any) -> None:
         if self.get(key) is None:
             raise KeyError(key)
         self._batch[key] = None
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Any]:
         """Walk all keys: stored ones in order, then those that are not stored yet."""
         newer = self._newer()
-        for key, _ in self._store.scan(self.table.name):
+        for stored, _ in self._store.scan(self.table.name):
+            key = self.table.key_of(stored)
             if newer.pop(key, _UNREAD) is not None:
                 yield key
         yield from (key for key, row in newer.items() if row is not None)
@@ -74,9 +76,9 @@ class TablePart(MutableMapping[str, V], Generic[V]):
 
     # -- what the engine uses -------------------------------------------------------------------
 
-    def batch_changes(self) -> ItemsView[str, V | None]:
+    def batch_changes(self) -> Mapping[Any, V | None]:
         """Return what the running batch wrote; None deletes."""
-        return self._batch.items()
+        return self._batch
 
     def accept_batch(self) -> None:
         """Make the running batch's writes part of the growing epoch."""
@@ -89,16 +91,17 @@ class TablePart(MutableMapping[str, V], Generic[V]):
         """Forget what the running batch wrote."""
         self._batch.clear()
 
-    def seal(self) -> dict[str, V | None]:
-        """Begin a new epoch; return the changes of the one that ends."""
+    def seal(self) -> dict[Any, V | None]:
+        """Begin a new epoch; return the changes of the one that ends. All before it must be committed."""
         self.epochs.append({})
         return self.epochs[-2]
 
     def committed(self) -> None:
         """Say that the oldest epoch's changes are in the store now."""
         del self.epochs[0]
-        if len(self._known) > KNOWN_ROWS:
-            self._forget_oldest()
+        limit = self._store.known_rows()
+        if len(self._known) > limit:
+            self._forget_oldest(limit // 2)
 
     def reset(self) -> None:
         """Forget everything that is not in the store, and what was read from it."""
@@ -106,47 +109,146 @@ class TablePart(MutableMapping[str, V], Generic[V]):
         self._known.clear()
         self.epochs = [{}]
 
-    def _read(self, key: str) -> V | None:
-        value = self._store.get(self.table.name, key)
+    def _read(self, key: Any) -> V | None:
+        value = self._store.get(self.table.name, self.table.key_text(key))
         row = None if value is None else self.table.decode(value)
         self._known[key] = row
         return row
 
-    def _newer(self) -> dict[str, V | None]:
-        newer: dict[str, V | None] = {}
+    def _newer(self) -> dict[Any, V | None]:
+        newer: dict[Any, V | None] = {}
         for changes in (*self.epochs, self._batch):
             newer.update(changes)
         return newer
 
-    def _forget_oldest(self) -> None:
-        """Halve what is known, oldest reads first; rows of open epochs are not in the store yet and stay."""
-        spare = len(self._known) - KNOWN_ROWS // 2
+    def _forget_oldest(self, kept: int) -> None:
+        """Keep the newest reads; rows of open epochs are not in the store yet and stay."""
+        spare = len(self._known) - kept
         uncommitted = self._newer()
         for key in [key for key, _ in zip(self._known, range(spare), strict=False)]:
             if key not in uncommitted:
                 del self._known[key]
 
 
-class ReadOnlyPart(Mapping[str, V], Generic[V]):
-    """A table part that a joining flow may read and not write."""
+class WindowedPart(TablePart[V]):
+    """One partition's rows of a windowed table. A row is not there once its window is gone.
 
-    __slots__ = ("_part",)
+    When that happens is told by stream time alone: a read sees it at once, and the next commits
+    remove the row, by a time index (law 1: however the input is cut).
+    """
 
-    def __init__(self, part: TablePart[V]) -> None:
+    __slots__ = ("_stream_time", "_swept_ms", "has_expired", "stream_time_ms")
+
+    table: WindowedTable[V]
+
+    def __init__(self, table: WindowedTable[V], store: Store) -> None:
+        super().__init__(table, store)
+        self.stream_time_ms = 0
+        """Of the accepted batches; 0 before the first event."""
+        self.has_expired = False
+        """Whether rows of gone windows are still to be removed: more than one commit takes."""
+        self._stream_time = StreamTime(table.windows)
+        self._swept_ms = 0
+        """The stored rows of windows that began before this are removed."""
+
+    def begin_at(self, stream_time_ms: int) -> None:
+        """Go on from a committed stream time; nothing may be open."""
+        self.stream_time_ms = stream_time_ms
+        self.has_expired = False
+        self._stream_time = StreamTime(self.table.windows, stream_time_ms)
+        self._swept_ms = 0
+
+    def on_time(self, events: Iterable[T]) -> Iterator[tuple[T, int]]:
+        """Yield each event that is not late with its window's start; see StreamTime."""
+        return self._stream_time.on_time(events)
+
+    def get(self, key: WindowKey, default: Any = None) -> Any:
+        """Return the row of a key's window, or `default`."""
+        if key[1] <= self.table.windows.gone_ms(self._stream_time.now_ms):
+            return default
+        return super().get(key, default)
+
+    def __iter__(self) -> Iterator[WindowKey]:
+        gone_ms = self.table.windows.gone_ms(self._stream_time.now_ms)
+        return (key for key in super().__iter__() if key[1] > gone_ms)
+
+    def accept_batch(self) -> None:
+        """Make the running batch's writes, and its stream time, part of the growing epoch."""
+        super().accept_batch()
+        self.stream_time_ms = self._stream_time.now_ms
+        self._stream_time.late = 0
+
+    def undo_batch(self) -> None:
+        """Forget what the running batch wrote, and how far it moved stream time."""
+        super().undo_batch()
+        self._stream_time = StreamTime(self.table.windows, self.stream_time_ms)
+
+    @property
+    def late(self) -> int:
+        """How many events of the running batch were late."""
+        return self._stream_time.late
+
+    def seal(self) -> dict[Any, V | None]:
+        """Begin a new epoch; return the changes of the one that ends, rows that are gone among them."""
+        ended = super().seal()
+        windows = self.table.windows
+        gone_ms = windows.gone_ms(self.stream_time_ms)
+        if windows.start_ms(gone_ms) < self._swept_ms:
+            return ended
+        # Those that this epoch wrote: what the store has of them comes up below.
+        for key in [key for key in ended if key[1] <= gone_ms]:
+            del ended[key]
+            self._known.pop(key, None)
+        found = self._store.begun(self.table.name, self._swept_ms, gone_ms, EXPIRED_AT_ONCE)
+        for key in map(self.table.key_of, found):
+            ended[key] = None
+            self._known.pop(key, None)
+            self._swept_ms = key[1]
+        self.has_expired = len(found) == EXPIRED_AT_ONCE
+        if not self.has_expired:
+            self._swept_ms = gone_ms + 1
+        return ended
+
+
+def part_of(table: Table[Any], store: Store) -> TablePart[Any]:
+    """Return a task's part of a table."""
+    return (
+        WindowedPart(table, store) if isinstance(table, WindowedTable) else TablePart(table, store)
+    )
+
+
+class ReadOnlyPart(Mapping[Any, V], Generic[V]):
+    """A table part that a joining flow may read, at the keys of its batch, and not write."""
+
+    __slots__ = ("_keys", "_part")
+
+    def __init__(self, part: TablePart[V], keys: Collection[str]) -> None:
+        """`keys` are those of the batch's records."""
         self._part = part
+        self._keys = keys
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the key's row, or `default`."""
+        """Return the row as of the turn of the key's records, or `default`. Raises DefinitionError."""
+        if key not in self._keys:
+            msg = (
+                f"table {self._part.table.name} is joined on the record's key, and {key!r} is none of this "
+                f"batch: what that row was at the record's turn is not known"
+            )
+            raise DefinitionError(msg)
         return self._part.get(key, default)
 
     def __getitem__(self, key: str) -> V:
-        return self._part[key]
+        row: V | None = self.get(key)
+        if row is None:
+            raise KeyError(key)
+        return row
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._part)
+        """Walk those of the batch's keys that have a row."""
+        return (key for key in self._keys if self._part.get(key) is not None)
 
     def __len__(self) -> int:
-        return len(self._part)
+        return sum(1 for _ in self)
 
     def __setitem__(self, key: str, row: V) -> None:
         msg = f"table {self._part.table.name} is only joined here, not kept: a flow writes its own table"

@@ -6,6 +6,7 @@ offsets read after that are final, and so is the changelog that belongs to them.
 
 import asyncio
 import logging
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from streams.engine.errors import (
 from streams.engine.failpoints import Step, reach
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store, StoreMemory, discard
-from streams.engine.table import TablePart
+from streams.engine.table import part_of
 from streams.engine.task import Task
 
 log = logging.getLogger(__name__)
@@ -55,26 +56,37 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     reach(Step.TAKE_BEFORE_OPEN)
     await _open(task, memory, partitions)
     sources = {tp.topic: offset.offset for tp, offset in committed.items()}
-    await _restore(task, memory, partitions, bounds, sources)
-    task.stream_times = _stream_times(committed)
+    noted = _noted(committed)
+    await _restore(
+        task, memory, partitions, bounds, Position(0, sources=sources, commit=noted.commit)
+    )
+    for part in task.windowed_parts():
+        part.begin_at(noted.stream_times.get(part.table.name, 0))
 
     # 4. Read on from there: the caller seeks.
     reach(Step.TAKE_BEFORE_SEEK)
     return positions
 
 
-def note(stream_times: dict[str, int]) -> str:
-    """Return the text that is committed beside the offsets: the stream times (law 6)."""
-    return msgspec.json.encode(stream_times).decode() if stream_times else ""
+class Note(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is committed beside the offsets."""
+
+    stream_times: dict[str, int] = {}
+    """Of windowed tables, ms (law 6)."""
+    commit: int = 0
+    """The number of the task's commit: state that has it and the same offsets is the same state."""
 
 
-def _stream_times(committed: dict[TopicPartition, Committed]) -> dict[str, int]:
-    times: dict[str, int] = {}
-    for offset in committed.values():
-        if offset.metadata:
-            noted = msgspec.json.decode(offset.metadata, type=dict[str, int])
-            times |= {flow: max(time, times.get(flow, 0)) for flow, time in noted.items()}
-    return times
+def note(task: Task) -> str:
+    """Return the text that the task's next commit writes beside its offsets."""
+    times = {part.table.name: part.stream_time_ms for part in task.windowed_parts()}
+    return msgspec.json.encode(Note(times, task.position.commit + 1)).decode()
+
+
+def _noted(committed: dict[TopicPartition, Committed]) -> Note:
+    """Return the newest note: a commit writes it beside the offsets that it moved alone."""
+    notes = [msgspec.json.decode(c.metadata, type=Note) for c in committed.values() if c.metadata]
+    return max(notes, key=attrgetter("commit"), default=Note())
 
 
 def _positions(
@@ -105,7 +117,7 @@ async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
     deadline = task.clock.monotonic_s() + task.config.lock_timeout_s
     while task.store is None:
         try:
-            _use(task, _usable(task, Store(task.path, memory), memory))
+            _use(task, _usable(task, _store(task, memory), memory))
         except StoreLockedError:
             if task.clock.monotonic_s() > deadline:
                 raise
@@ -141,12 +153,16 @@ def _usable(task: Task, store: Store, memory: StoreMemory) -> Store:
 def _emptied(task: Task, store: Store, memory: StoreMemory) -> Store:
     store.close()
     discard(task.path)
-    return Store(task.path, memory)
+    return _store(task, memory)
+
+
+def _store(task: Task, memory: StoreMemory) -> Store:
+    return Store(task.path, memory, tables=task.subtopology.tables)
 
 
 def _use(task: Task, store: Store) -> None:
     task.store = store
-    task.parts = {t.name: TablePart(t, store) for t in task.subtopology.tables}
+    task.parts = {t.name: part_of(t, store) for t in task.subtopology.tables}
 
 
 async def _restore(
@@ -154,7 +170,7 @@ async def _restore(
     memory: StoreMemory,
     partitions: int,
     bounds: dict[TopicPartition, Bounds],
-    sources: dict[str, int],
+    committed: Position,
 ) -> None:
     """Bring the store to the committed point: read the changelogs from where it stands to their end."""
     assert task.store is not None  # noqa: S101 - _open has just set it
@@ -167,9 +183,13 @@ async def _restore(
         log.warning("%s does not belong to the changelog any more; it is rebuilt", task.path)
         _use(task, _emptied(task, task.store, memory))
         position = Position(partitions=partitions)
-    if task.config.exactly_once and sources and position.sources == sources:
-        # State and offsets move together (law 2): equal offsets are equal state, nothing to read.
-        # A store half restored has none.
+    if (
+        task.config.exactly_once
+        and committed.sources
+        and (position.sources, position.commit) == (committed.sources, committed.commit)
+    ):
+        # State and offsets move together (law 2): of the same commit there is nothing to read. A
+        # store half restored has no sources.
         task.position = position
         return
     for part in task.parts.values():
@@ -179,10 +199,11 @@ async def _restore(
         position = await _restore_table(task, name, tp, bounds[tp], position)
     task.store.flush()
     reach(Step.RESTORE_AFTER_READ)
-    _check_offsets(task, changelogs, sources)
+    _check_offsets(task, changelogs, committed.sources)
     task.position = msgspec.structs.replace(
         position,
-        sources=sources,
+        sources=committed.sources,
+        commit=committed.commit,
         changelogs={name: bounds[tp].end for name, tp in changelogs.items()},
         written_at_ms=task.clock.wall_ms(),
     )

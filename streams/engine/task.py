@@ -6,9 +6,8 @@ it is taken stands in taking.py, how it commits in committing.py.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +25,9 @@ from streams.engine.errors import DefinitionError
 from streams.engine.layout import Subtopology
 from streams.engine.records import Reason, Record, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
-from streams.engine.table import ReadOnlyPart, TablePart
+from streams.engine.table import ReadOnlyPart, TablePart, WindowedPart
 from streams.engine.turns import Slice, Turns, pieces, whole
 
-_event_time_ms: Final = attrgetter("timestamp")
 # Amounts beyond 2**53 cents are Decimals; the contract wants them as JSON numbers.
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -78,8 +76,6 @@ class Task:
         """How often it was taken anew with no commit between: each time after a longer wait."""
         self.careful = False
         """Whether each batch's rows are tried at once: since a row could not be written."""
-        self.stream_times: dict[str, int] = {}
-        """By flow: the highest event time of the events that reached it, ms (law 6)."""
         self.counts = {flow.name: Counts() for flow in subtopology.flows}
         self._topics = {topic.name: topic for topic in subtopology.inputs}
         self._codecs = {t.name: Codec(t, config.max_ahead_ms) for t in subtopology.inputs}
@@ -100,6 +96,14 @@ class Task:
     def changelog(self, table: Table[Any]) -> TopicPartition:
         """Return the partition that holds this task's changes of a table."""
         return TopicPartition(table.changelog(self.config.application_id), self.partition)
+
+    def windowed_parts(self) -> Iterator[WindowedPart[Any]]:
+        """Yield the task's parts of windowed tables."""
+        return (part for part in self.parts.values() if isinstance(part, WindowedPart))
+
+    def has_to_commit(self) -> bool:
+        """Tell whether there is anything that the next commit would change."""
+        return bool(self.epoch.positions) or any(p.has_expired for p in self.windowed_parts())
 
     def stored(self) -> int:
         """Return how far the task's disk is: the sum of its changelog offsets."""
@@ -130,16 +134,16 @@ class Task:
     def batch(self, source: TopicPartition, piece: Slice) -> Batch:
         """Return a slice's events as a batch for the agents that read its topic."""
         flows = self.subtopology.readers(source.topic)
-        return Batch(self._topics[source.topic], self.partition, piece.events, flows, self)
+        return Batch(self._topics[source.topic], self.partition, piece, flows, self)
 
     # -- what a batch needs ---------------------------------------------------------------------
 
-    def part_for(self, flow: Flow, table: Table[Any]) -> Mapping[str, Any]:
-        """Return this task's part of a table as `flow` may use it. Raises DefinitionError."""
+    def part_for(self, flow: Flow, table: Table[Any], batch: Batch) -> Mapping[Any, Any]:
+        """Return this task's part of a table as `flow` may use it for a batch. Raises DefinitionError."""
         if flow.keeps is table:
             return self.parts[table.name]
         if table in flow.joins:
-            return ReadOnlyPart(self.parts[table.name])
+            return ReadOnlyPart(self.parts[table.name], batch.keys())
         msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
         raise DefinitionError(msg)
 
@@ -170,22 +174,37 @@ class Task:
     def accept(self, source: TopicPartition, piece: Slice, batch: Batch | None) -> None:
         """Make a processed slice part of the open epoch: changes, outputs, dead letters, position."""
         flows = self.subtopology.readers(source.topic)
+        if batch is not None:
+            self._check_changed_keys(flows, batch)
+        late = {part.table.name: part.late for part in self.windowed_parts()}
         for part in self.parts.values():
             part.accept_batch()
         if batch is not None:
             for flow in flows:
                 if flow.emits and (records := batch.outputs.get(flow.name)):
                     self.epoch.outputs[flow.emits.name] += records
-            latest = max(map(_event_time_ms, piece.events))
-            for flow in flows:
-                self.stream_times[flow.name] = max(self.stream_times.get(flow.name, 0), latest)
         rejects = piece.rejects
         if rejects:
             now_ms = self.clock.wall_ms()
             self.epoch.outputs[self.dead_letters_topic] += [
                 dead_letters.rejected(source, piece.run, reject, now_ms) for reject in rejects
             ]
-        self._advance(source, piece, Counts(processed=len(piece.events), dead=len(rejects)))
+        self._advance(source, piece, Counts(processed=len(piece.events), dead=len(rejects)), late)
+
+    def _check_changed_keys(self, flows: Iterable[Flow], batch: Batch) -> None:
+        """Raise DefinitionError where a flow changed a joined row that is not its records' own.
+
+        The turns of a key's records are what keeps a join right (see Turns).
+        """
+        for flow in flows:
+            if flow.keeps in self.subtopology.joined:
+                changed = self.parts[flow.keeps.name].batch_changes().keys()
+                if foreign := changed - batch.keys():
+                    msg = (
+                        f"flow {flow.name} changed {min(foreign)!r} of table {flow.keeps.name} for a record "
+                        f"with another key: a table that others join is kept by the record's key"
+                    )
+                    raise DefinitionError(msg)
 
     def drop(self, source: TopicPartition, piece: Slice, failure: Failure) -> None:
         """Dead-letter the one event of a slice; nothing that it did stays."""
@@ -195,7 +214,7 @@ class Task:
         letters = {r.at: dead_letters.rejected(source, piece.run, r, now_ms) for r in piece.rejects}
         letters[index] = dead_letters.failed(source, piece.run, index, failure, now_ms)
         self.epoch.outputs[self.dead_letters_topic] += [letters[at] for at in sorted(letters)]
-        self._advance(source, piece, Counts(dead=1 + len(piece.rejects)))
+        self._advance(source, piece, Counts(dead=1 + len(piece.rejects)), {})
 
     def unwritable(self) -> Failure | None:
         """Return what is wrong with a row that the running batch wrote; only a careful task looks.
@@ -209,7 +228,7 @@ class Task:
             table = flow.keeps
             if table is None:
                 continue
-            for key, row in self.parts[table.name].batch_changes():
+            for key, row in self.parts[table.name].batch_changes().items():
                 try:
                     self.row(table, key, row)
                 except TooLargeError as error:
@@ -218,9 +237,9 @@ class Task:
                     return Failure(flow, error)
         return None
 
-    def row(self, table: Table[Any], key: str, row: Any) -> tuple[bytes, bytes | None]:
+    def row(self, table: Table[Any], key: Any, row: Any) -> tuple[bytes, bytes | None]:
         """Return a row as changelog and disk have it. Raises TooLargeError, or what its encoding does."""
-        encoded = (key.encode(), None if row is None else table.encode(row))
+        encoded = (table.key_text(key).encode(), None if row is None else table.encode(row))
         size = len(encoded[0]) + len(encoded[1] or b"")
         if size > self._longest:
             msg = f"a row of {table.name} has {size} bytes, the limit is {self._longest}"
@@ -232,11 +251,18 @@ class Task:
         for part in self.parts.values():
             part.undo_batch()
 
-    def _advance(self, source: TopicPartition, piece: Slice, ended: Counts) -> None:
+    def _advance(
+        self, source: TopicPartition, piece: Slice, ended: Counts, late: Mapping[str, int]
+    ) -> None:
+        """Count how a slice's records ended, and what of them was late for which table; move on."""
         read = piece.end - piece.begin
         ended.skipped = read - ended.processed - ended.dead
         for flow in self.subtopology.readers(source.topic):
-            self.counts[flow.name].add(ended)
+            counts = self.counts[flow.name]
+            counts.add(ended)
+            if flow.keeps is not None and (of_flow := late.get(flow.keeps.name)):
+                counts.late += of_flow
+                counts.processed -= of_flow
         self.epoch.positions[source] = piece.next_offset
         self.epoch.records += read
 

@@ -1,5 +1,6 @@
 """Laws 6 and 9: time comes from events, and inputs that meet are taken in its order."""
 
+import contextlib
 import tempfile
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from operator import attrgetter
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from config.settings import load_settings
 from streams.engine import failpoints
 from streams.engine.api import App, Batch
-from streams.engine.definitions import Flow, Table, Topic, Topology
+from streams.engine.definitions import Flow, Table, Topic, Topology, WindowedTable
 from streams.engine.errors import DefinitionError
 from streams.engine.failpoints import InjectedFailureError, Step
 from streams.engine.layout import check
 from streams.engine.records import TopicPartition
+from streams.operators.windows import TumblingWindows, WindowedRows
 from streams.testing import Driver
 from tests.laws.world import NOW_MS, Cuts, cuts
 
@@ -55,6 +57,9 @@ TRADES = Topic("trades", (Trade,), attrgetter("thing"))  # before quotes in the 
 QUOTES = Topic("zz-quotes", (Quote,), attrgetter("thing"))
 VALUED = Topic("valued", (Valued,), attrgetter("thing"))
 PRICES: Table[int] = Table("prices", msgspec.json.encode, msgspec.json.decode)
+TRADED: WindowedTable[int] = WindowedTable(
+    "traded", msgspec.json.encode, msgspec.json.decode, TumblingWindows(size_ms=3, grace_ms=4)
+)
 UNSELLABLE = 13
 
 
@@ -72,6 +77,18 @@ def keep_prices(quotes: Iterable[Quote], prices: MutableMapping[str, int]) -> tu
 def value(trades: Iterable[Trade], prices: Mapping[str, int]) -> Iterator[Valued]:
     for trade in trades:
         yield Valued(trade.event_id, trade.timestamp, trade.thing, prices.get(trade.thing))
+
+
+def count_trades(trades: Iterable[Trade], traded: WindowedRows[int]) -> None:
+    for trade, start_ms in traded.on_time(trades):
+        traded[trade.thing, start_ms] = (traded.get((trade.thing, start_ms)) or 0) + 1
+
+
+def register_traded(app: App[Any]) -> None:
+    @app.agent(TRADES)
+    async def traded(batches: AsyncIterable[Batch]) -> None:
+        async for batch in batches:
+            batch.run(count_trades, batch.of(Trade), TRADED)
 
 
 def register_prices(app: App[Any]) -> None:
@@ -92,6 +109,7 @@ MARKET = Topology(
     (
         Flow(register_valued, "valued", reads=(TRADES,), joins=(PRICES,), emits=VALUED),
         Flow(register_prices, "prices", reads=(QUOTES,), keeps=PRICES),
+        Flow(register_traded, "traded", reads=(TRADES,), keeps=TRADED),
     ),
     dead_letters="dead-letters",
 )
@@ -118,30 +136,43 @@ def turns(lines: Iterable[Line]) -> Iterator[Quote | Trade]:
         yield min((q for q in queues if q), key=lambda q: q[0].timestamp).pop(0)
 
 
-def expected(lines: Iterable[Line]) -> tuple[list[Valued], dict[str, int], dict[str, int]]:
-    """Return what must come out, the prices at the end, and the stream times."""
-    out: list[Valued] = []
+class Result(NamedTuple):
+    """What must come out, the tables at the end, how many trades were late, and their stream time."""
+
+    valued: list[Valued]
+    prices: dict[str, int]
+    traded: dict[str, int]
+    late: int
+    stream_time_ms: int
+
+
+def expected(lines: Iterable[Line]) -> Result:
+    valued: list[Valued] = []
     prices: dict[str, int] = {}
-    times: dict[str, int] = {}
+    traded: dict[str, int] = {}
+    late = now_ms = 0
     for event in turns(lines):
         if isinstance(event, Trade):
-            out += value([event], prices)
-            flow = "valued"
+            valued += value([event], prices)
+            now_ms = max(now_ms, event.timestamp)
+            start_ms = event.timestamp // 3 * 3
+            if start_ms + 3 + 4 <= now_ms:
+                late += 1
+            else:
+                key = f"{event.thing}@{start_ms}"
+                traded[key] = traded.get(key, 0) + 1
         else:
-            try:
+            with contextlib.suppress(ValueError):
                 keep_prices([event], prices)
-            except ValueError:
-                continue
-            flow = "prices"
-        times[flow] = max(event.timestamp, times.get(flow, 0))
-    return out, prices, times
+    alive = {k: n for k, n in traded.items() if int(k.split("@")[1]) + 3 + 4 > now_ms}
+    return Result(valued, prices, alive, late, now_ms)
 
 
 def line(topic: Topic, event: Quote | Trade) -> Line:
     return Line(topic, event, msgspec.json.encode(event))
 
 
-times = st.integers(NOW_MS, NOW_MS + 12)
+times = st.integers(NOW_MS, NOW_MS + 24)
 things = st.sampled_from(["a", "b"])
 prices = st.none() | st.integers(10, 16)
 lines = st.one_of(
@@ -173,11 +204,19 @@ class Market:
             key = event.thing.encode() if event else None
             self.driver.pipe(topic, [(key, wire)], timestamp_ms=NOW_MS, settle=False)
 
-    def outcome(self) -> tuple[list[Valued], dict[str, int], dict[str, int]]:
-        sent = self.driver.sent(VALUED.name)
+    def outcome(self, *, late: int | None = None) -> Result:
+        """Return what came out; `late` where it was counted over several lives."""
+        driver = self.driver
+        sent = driver.sent(VALUED.name)
         valued = [msgspec.json.decode(s.value or b"", type=Valued) for s in sent]
-        (task,) = self.driver.tasks().values()
-        return valued, self.driver.table(PRICES), dict(task.stream_times)
+        changelog = driver.changelog(TRADED)
+        assert driver.table(TRADED) == {key: int(row) for key, row in changelog.items()}
+        (task,) = driver.tasks().values()
+        (part,) = task.windowed_parts()
+        counted = task.counts["traded"].late if late is None else late
+        return Result(
+            valued, driver.table(PRICES), driver.table(TRADED), counted, part.stream_time_ms
+        )
 
 
 @given(script=scripts, cut=cuts)
@@ -219,7 +258,8 @@ def test_a_blow_changes_neither_turns_nor_stream_times(
                 driver.lose_disk()
             driver.start_worker()
             driver.settle()
-            assert market.outcome() == expected(script)
+            wanted = expected(script)
+            assert market.outcome(late=wanted.late) == wanted
 
 
 def test_an_input_that_is_ahead_is_not_fetched_without_end() -> None:
@@ -254,8 +294,7 @@ def test_stream_times_are_the_same_for_the_next_owner() -> None:
             driver.kill_worker()
             driver.start_worker()
             driver.settle()
-            (task,) = driver.tasks().values()
-            assert task.stream_times == {"valued": NOW_MS + 9}
+            assert market.outcome().stream_time_ms == NOW_MS + 9
 
 
 def test_a_table_cannot_be_joined_within_the_input_that_keeps_it() -> None:

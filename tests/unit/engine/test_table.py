@@ -9,7 +9,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streams.engine import table as table_module
 from streams.engine.definitions import Table
 from streams.engine.errors import DefinitionError
 from streams.engine.store import Position, Store, StoreMemory
@@ -110,18 +109,28 @@ def test_none_is_no_row(part: TablePart[int]) -> None:
 
 
 def test_a_joined_part_can_be_read_and_not_written(part: TablePart[int]) -> None:
-    joined: Any = ReadOnlyPart(part)
+    joined: Any = ReadOnlyPart(part, ["b", "x", "a"])
     part["b"] = 2
-    assert (joined["b"], joined.get("x", 0), len(joined)) == (2, 0, 3)
-    assert list(joined) == ["a", "c", "b"]
+    assert (joined["b"], joined.get("x", 0), len(joined)) == (2, 0, 2)
+    assert list(joined) == ["b", "a"]
+    with pytest.raises(KeyError):
+        joined["x"]
     with pytest.raises(DefinitionError, match="table counts is only joined here"):
         joined["b"] = 3
 
 
+def test_a_joined_part_shows_no_row_but_those_of_its_batch(part: TablePart[int]) -> None:
+    joined: Any = ReadOnlyPart(part, ["b"])
+    with pytest.raises(
+        DefinitionError, match="table counts is joined on the record's key, and 'a'"
+    ):
+        joined.get("a")
+
+
 def test_what_is_known_stays_bounded_and_open_epochs_are_never_forgotten(
-    part: TablePart[int], store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, part: TablePart[int]
 ) -> None:
-    monkeypatch.setattr(table_module, "KNOWN_ROWS", 10)
+    store._memory.known_rows, store._memory.open_parts = 30, 3
     for n in range(20):
         part[f"old-{n}"] = n
     part.accept_batch()

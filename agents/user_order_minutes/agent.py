@@ -1,0 +1,18 @@
+"""Feeds new orders to the rule, with the table that it keeps."""
+
+from collections.abc import AsyncIterable
+
+from agents.user_order_minutes import rules
+from streams.engine.api import App, Batch
+from streams.events import OrderCreated
+from streams.topics import ORDERS
+from tables.definitions import USER_ORDER_MINUTES
+
+
+def register(app: App[object]) -> None:
+    """Hang the agent on the application."""
+
+    @app.agent(ORDERS)
+    async def user_order_minutes(batches: AsyncIterable[Batch]) -> None:
+        async for batch in batches:
+            batch.run(rules.count_minutes, batch.of(OrderCreated), USER_ORDER_MINUTES)
