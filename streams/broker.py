@@ -65,6 +65,10 @@ class EmbeddedKafka:
     this object lives. `properties` are Kafka's broker settings and win over ours. Broker i is
     node i of the cluster, counted from 0. A data folder has one owner at a time, and keeps the
     number of brokers it was made with.
+
+    `more_listeners` are names and security protocols of listeners beside the plaintext one, on free
+    ports; `properties` configure them. `format_options` go to kafka-storage when a folder is made
+    (`--add-scram`).
     """
 
     def __init__(
@@ -74,6 +78,8 @@ class EmbeddedKafka:
         brokers: int = 1,
         port: int = 0,
         properties: Mapping[str, str] = {},
+        more_listeners: Mapping[str, str] = {},
+        format_options: Sequence[str] = (),
         start_timeout_s: float = 60.0,
     ) -> None:
         if brokers < 1:
@@ -83,6 +89,8 @@ class EmbeddedKafka:
         self._count = brokers
         self._port = port
         self._properties = dict(properties)
+        self._more_listeners = dict(more_listeners)
+        self._format_options = tuple(format_options)
         self._start_timeout_s = start_timeout_s
         self._plans: list[NodePlan] = []
         self._nodes: dict[int, Node] = {}
@@ -93,6 +101,10 @@ class EmbeddedKafka:
     def bootstrap(self) -> str:
         """`host:port` of each broker, with commas. Known once start() was called."""
         return ",".join(f"{HOST}:{plan.client_port}" for plan in self._plans)
+
+    def bootstrap_of(self, listener: str) -> str:
+        """Return the same of one of more_listeners."""
+        return ",".join(f"{HOST}:{plan.more_ports[listener]}" for plan in self._plans)
 
     def start(self) -> None:
         """Start all brokers; returning proves that each answers and sees all others alive.
@@ -186,9 +198,17 @@ class EmbeddedKafka:
 
     def _plan(self) -> list[NodePlan]:
         wanted = [self._port + i if self._port else 0 for i in range(self._count)]
-        ports = free_ports([*wanted, *[0] * self._count])
+        names = list(self._more_listeners)
+        ports = iter(free_ports([*wanted, *[0] * self._count * (1 + len(names))]))
+        clients, controllers = ([next(ports) for _ in wanted] for _ in range(2))
         return [
-            NodePlan(i, self._dir / f"broker-{i}", ports[i], ports[self._count + i])
+            NodePlan(
+                i,
+                self._dir / f"broker-{i}",
+                clients[i],
+                controllers[i],
+                {name: next(ports) for name in names},
+            )
             for i in range(self._count)
         ]
 
@@ -206,9 +226,14 @@ class EmbeddedKafka:
         cluster_id = _cluster_id(self._plans)
         for plan in self._plans:
             plan.folder.mkdir(parents=True, exist_ok=True)
-            write_settings(plan, server_properties(plan, self._plans, self._properties))
+            settings = server_properties(plan, self._plans, self._properties, self._more_listeners)
+            write_settings(plan, settings)
+
+        def format_one(plan: NodePlan) -> None:
+            format_folder(java, plan, cluster_id, self._format_options)
+
         with ThreadPoolExecutor() as pool:  # a JVM each, 0.5 s
-            list(pool.map(lambda plan: format_folder(java, plan, cluster_id), self._plans))
+            list(pool.map(format_one, self._plans))
 
 
 def _cluster_id(plans: Sequence[NodePlan]) -> str:

@@ -13,5 +13,9 @@ class BrokerUnreachableError(HeadraceError):
     """No broker of the cluster in use answered in the time given."""
 
 
+class BrokerRefusedError(HeadraceError):
+    """A broker answered, and will not let us in as the KAFKA_ settings are."""
+
+
 class TopicError(HeadraceError):
     """A topic is missing, has the wrong shape, or cannot be made."""

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streams.child import end_child, start_child
@@ -88,6 +88,8 @@ class NodePlan:
     folder: Path
     client_port: int
     controller_port: int
+    more_ports: Mapping[str, int] = field(default_factory=dict)
+    """Of further listeners, by their names."""
 
     @property
     def log_file(self) -> Path:
@@ -101,9 +103,18 @@ class NodePlan:
 
 
 def server_properties(
-    plan: NodePlan, cluster: Sequence[NodePlan], overrides: Mapping[str, str]
+    plan: NodePlan,
+    cluster: Sequence[NodePlan],
+    overrides: Mapping[str, str],
+    more_listeners: Mapping[str, str] = {},
 ) -> dict[str, str]:
-    """Return the broker's settings; overrides win over all but none is required."""
+    """Return the broker's settings; overrides win over all but none is required.
+
+    more_listeners are names and security protocols of those in plan.more_ports.
+    """
+    protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **more_listeners}
+    for_clients = {"PLAINTEXT": plan.client_port, **plan.more_ports}
+    listeners = {**for_clients, "CONTROLLER": plan.controller_port}
     replicas = min(3, len(cluster))
     in_sync = max(1, replicas - 1)
     voters = ",".join(f"{n.node_id}@{HOST}:{n.controller_port}" for n in cluster)
@@ -112,11 +123,10 @@ def server_properties(
         "node.id": plan.node_id,
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "listeners": (
-            f"PLAINTEXT://{HOST}:{plan.client_port},CONTROLLER://{HOST}:{plan.controller_port}"
-        ),
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{plan.client_port}",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
+        "listeners": _addresses(listeners),
+        "advertised.listeners": _addresses(for_clients),
         # Relative to the working folder: any character may stand in the path above it.
         "log.dirs": "data",
         "default.replication.factor": replicas,
@@ -145,6 +155,10 @@ def server_properties(
     return {name: str(value) for name, value in settings.items()} | dict(overrides)
 
 
+def _addresses(listeners: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://{HOST}:{port}" for name, port in listeners.items())
+
+
 def write_settings(plan: NodePlan, settings: Mapping[str, str]) -> None:
     """Write server.properties into the broker's folder."""
     escaped = {name: value.replace("\\", "\\\\") for name, value in settings.items()}
@@ -152,10 +166,11 @@ def write_settings(plan: NodePlan, settings: Mapping[str, str]) -> None:
     (plan.folder / "server.properties").write_text(text, encoding="latin-1")  # Java's choice
 
 
-def format_folder(java: Java, plan: NodePlan, cluster_id: str) -> None:
+def format_folder(java: Java, plan: NodePlan, cluster_id: str, options: Sequence[str] = ()) -> None:
     """Make an empty data folder of the cluster; one that is formatted already is left as it is.
 
-    Killed half way, it leaves no data folder. Raises BrokerError with Kafka's reason.
+    options are those of `kafka-storage format`. Killed half way, it leaves no data folder. Raises
+    BrokerError with Kafka's reason.
     """
     if plan.meta_file.exists():
         return
@@ -164,7 +179,8 @@ def format_folder(java: Java, plan: NodePlan, cluster_id: str) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     settings = str(plan.folder / "server.properties")
-    command = java.command("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", settings)
+    arguments = ("format", "-t", cluster_id, "-c", settings, *options)
+    command = java.command("kafka.tools.StorageTool", *arguments)
     start_at = _size(plan.log_file)
     with plan.log_file.open("ab") as log:
         process = start_child(command, cwd=draft, stdout=log, stderr=log)

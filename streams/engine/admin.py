@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from streams.engine.connect import raise_refusal
 from streams.errors import BrokerUnreachableError, TopicError
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ async def ensure_topics(
     any of them. client_options are what all aiokafka clients take. Another process that makes the
     same topics at the same time does no harm. Raises TopicError for a topic that is missing (with
     create=False), has another number of partitions, is refused by the broker or gets no leader
-    within timeout_s, and BrokerUnreachableError when no broker answers within it.
+    within timeout_s, BrokerUnreachableError when no broker answers within it, and, as all that
+    connects here, BrokerRefusedError when one will not let us in.
     """
     wanted = {spec.name: spec for spec in specs}
     progress = _Progress(_servers(client_options))
@@ -160,8 +162,10 @@ async def _tried(client_options: Mapping[str, Any], progress: _Progress) -> AIOK
         admin = AIOKafkaAdminClient(**client_options)
         try:
             await admin.start()
+            await admin.describe_topics([])  # by the address that the broker itself gives
         except KafkaError as error:
             await admin.close()
+            await raise_refusal(client_options)
             logger.debug("no broker at %s yet: %s", progress.servers, error)
             await asyncio.sleep(_RETRY_S)
         except BaseException:
