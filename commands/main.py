@@ -33,6 +33,7 @@ COMMANDS = {
     "broker": Lazy("commands.broker", "Run the embedded Kafka in the foreground."),
     "demo": Lazy("commands.demo", "Show the whole application at work on this machine."),
     "faust": Lazy("commands.faust", "Faust's own command line on this application."),
+    "produce": Lazy("commands.produce", "Send events to a topic: JSON lines, or made-up traffic."),
     "topics": Lazy("commands.topics", "Make, list, describe and read topics."),
     "verify": Lazy("commands.verify", "Compare local state, changelogs and committed offsets."),
     "worker": Lazy("commands.worker", "Run a worker."),

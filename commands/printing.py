@@ -39,7 +39,7 @@ def rich_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], title: st
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for header, column in zip(headers, _columns(headers, rows), strict=True):
         right = _is_number_column(column)
         table.add_column(header, justify="right" if right else "left", overflow="fold")

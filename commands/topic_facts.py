@@ -67,7 +67,7 @@ def kinds(topology: Topology, application_id: str) -> dict[str, str]:
             found.setdefault(flow.emits.name, "derived")
     found[topology.dead_letters] = "dead letters"
     for table in topology.tables:
-        found[table.changelog(application_id)] = f"changelog of {table.name}"
+        found[table.changelog(application_id)] = "changelog"
     return found
 
 
