@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -39,18 +40,15 @@ def worker() -> None:
 
 
 async def _run(settings: Settings) -> None:
+    from commands.banner import show_banner
     from streams.app import create_worker, serve
 
     until = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, until.set)
-    log.info(
-        "worker of %s on %s, %s, state in %s",
-        settings.app_id,
-        ", ".join(settings.kafka_brokers),
-        settings.processing_guarantee,
-        settings.data_dir,
-    )
-    await serve(create_worker(settings), until, dict(os.environ))
+    log.info("connecting to %s", ", ".join(settings.kafka_brokers))
+    worker = create_worker(settings)
+    worker.when_connected = partial(show_banner, settings, worker.topology)
+    await serve(worker, until, dict(os.environ))
     log.info("stopped")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
 
+from config.seldom import SeldomHandler
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,7 +26,6 @@ CHATTY_LOGGERS: Final = ("aiohttp", "aiokafka", "asyncio", "faust", "kafka", "mo
 # every rebalance and every first start of a group an error.
 TOLD_BY_US: Final = ("aiokafka.consumer.group_coordinator", "faust.agents", "faust.headrace")
 _HIDDEN: Final = "***"
-_QUIET_S: Final = 10.0
 _SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|credential", re.IGNORECASE)
 _ADDRESS_WITH_LOGIN: Final = re.compile(r"(?P<scheme>\w+://)[^\s/@]+@")
 _PASSWORD_OPTION: Final = re.compile(
@@ -37,13 +38,12 @@ def configure_logging(*, verbose: bool = False, stream: TextIO | None = None) ->
     """Send every log line of the process to stream (stderr by default). May be called again.
 
     To a terminal for people, else one JSON object a line. `verbose` shows our debug lines, and the
-    libraries' own below warnings. Passwords and logins in addresses are hidden in both. Starting
-    Faust's worker afterwards needs `override_logging=False`, or Mode sets up its own instead.
+    libraries' own below warnings. Passwords and logins in addresses are hidden in both. Warnings that
+    repeat come seldom (config/seldom.py). Starting Faust's worker afterwards needs
+    `override_logging=False`, or Mode sets up its own instead.
     """
     out = stream or sys.stderr
-    handler = logging.StreamHandler(out)
-    if not verbose:
-        handler.addFilter(_SeldomRepeated())
+    handler = SeldomHandler(out, libraries=CHATTY_LOGGERS)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_described(),
@@ -61,23 +61,6 @@ def configure_logging(*, verbose: bool = False, stream: TextIO | None = None) ->
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
     for name in TOLD_BY_US:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.CRITICAL)
-
-
-class _SeldomRepeated(logging.Filter):
-    """Lets a library's line through once in ten seconds: aiokafka tells of a lost broker 100 times in one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last_s: dict[tuple[str, str], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(CHATTY_LOGGERS):
-            return True
-        line = (record.name, str(record.msg))
-        if record.created - self._last_s.get(line, -_QUIET_S) < _QUIET_S:
-            return False
-        self._last_s[line] = record.created
-        return True
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -40,7 +40,10 @@ class WorkerSettings(Protocol):
 
 
 class Worker:
-    """One worker: a Faust app whose agents are fed by an engine. `app` is what Faust starts."""
+    """One worker: a Faust app whose agents are fed by an engine. `app` is what Faust starts.
+
+    `when_connected` is called with the number of partitions before the worker joins the group.
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Worker:
         self.app.before_start = self._connect
         self.app.when_agents_ready = self._start_engine
         self.app.before_stop = self._stop_engine
+        self.when_connected: Callable[[int], None] = _nothing_to_tell
         self._partitions = partitions
 
     async def start(self) -> None:
@@ -85,6 +89,7 @@ class Worker:
         if callable(self._partitions):
             self._partitions = await self._partitions()
         await self.cluster.start()
+        self.when_connected(self._partitions)
 
     async def _start_engine(self) -> None:
         """Begin to work: called when every agent waits for its first batch."""
@@ -110,6 +115,10 @@ class Worker:
         if self.engine is not None:
             await self.engine.stop()
         await self.cluster.stop()
+
+
+def _nothing_to_tell(_partitions: int) -> None:
+    """Nobody listens."""
 
 
 def create_worker(settings: Settings, topology: Topology = TOPOLOGY) -> Worker:

@@ -1,7 +1,7 @@
 """A Kafka with listeners of every kind of security, and who may come in by them."""
 
-import datetime
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,9 @@ class SecuredKafka:
         """Return what aiokafka's clients take, made from these settings as the commands do."""
         return kafka_client_options(load_settings(**self.settings(listener, **changed)))
 
-    def certificate(self, name: str, *identities: str, **dates: datetime.datetime) -> Path:
+    def certificate(self, name: str, *identities: str, expires: datetime | None = None) -> Path:
         """Return a file with a new certificate of the authority and its key."""
-        issued = self.authority.issue_cert(*identities, common_name=name, **dates)
+        issued = self.authority.issue_cert(*identities, common_name=name, not_after=expires)
         key = load_pem_private_key(issued.private_key_pem.bytes(), None)
         # Kafka reads keys in PKCS 8 alone.
         text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -87,11 +87,10 @@ class SecuredKafka:
         return path
 
     def _properties(self) -> Mapping[str, str]:
-        now = datetime.datetime.now(datetime.UTC)
-        day = datetime.timedelta(days=1)
+        yesterday = datetime.now(UTC) - timedelta(days=1)
         broker = self.certificate("broker", HOST)
         renamed = self.certificate("renamed", "kafka.example")
-        expired = self.certificate("expired", HOST, not_before=now - 2 * day, not_after=now - day)
+        expired = self.certificate("expired", HOST, expires=yesterday)
         module = "org.apache.kafka.common.security"
         scram = f"{module}.scram.ScramLoginModule required;"
         plain = f'{module}.plain.PlainLoginModule required user_{PLAIN[0]}="{PLAIN[1]}";'

@@ -3,12 +3,11 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from config.logging import CHATTY_LOGGERS, configure_logging
+from config.logging import configure_logging
 
 
 class Terminal(io.StringIO):
@@ -18,19 +17,7 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def _put_back() -> Iterator[None]:
-    """Leave the process's logging as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in CHATTY_LOGGERS}
-    root.handlers.clear()  # pytest's own: the next set-up would close them
-    yield
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
+pytestmark = pytest.mark.usefixtures("_logging_as_it_was")
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
