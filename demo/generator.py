@@ -1,20 +1,18 @@
-"""Life-like orders: users with habits, baskets, what follows an order, and some poison."""
+"""Life-like traffic on both topics: visits, baskets, what follows an order, and some poison."""
 
 import heapq
 import zlib
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from demo.poison import POISONS, KeyValue, Subject
+from demo.habits import Crowd, User
+from demo.poison import ORDERS, POISONS, USERS, Subject
+from demo.visits import Visits
+
+TopicKeyValue: TypeAlias = tuple[str, bytes | None, bytes | None]
 
 _BLOCK = 4_096  # Random numbers are drawn by the block: one by one they cost as much as the rest.
-_BASKETS_PER_LEVEL = 512
-_MAX_UNIT_CENTS = (2_500, 15_000, 60_000, 250_000)  # by spending level
-_LEVEL_SHARES = (60, 28, 10, 2)
-_CURRENCIES = (b"USD", b"EUR", b"GBP", b"JPY", b"BRL")
-_CURRENCY_SHARES = (50, 30, 12, 5, 3)
 _LATE_SHARE = 0.03
 _MEAN_LATE_MS = 120_000
 _MAX_LATE_MS = 900_000
@@ -42,34 +40,41 @@ _MORE_DATA = {
 }
 
 
-class User(NamedTuple):
-    """A user's habits."""
-
-    id: bytes
-    currency: bytes
-    baskets: list[tuple[bytes, bytes]]
-    """Amount (main unit) and items, as JSON."""
-
-
 class _Step(NamedTuple):
-    """An event that is still to come, once `due` records have gone out."""
+    """An order's event that is still to come, once `due` records have gone out."""
 
     due: int
     order_id: bytes
     user: User
     name: bytes
     cause: bytes
+    late_ms: int
 
 
 class OrderGenerator:
-    """A source of orders: the same seed, users and clock give the same records, byte by byte.
+    """Life-like traffic: the same seed, users and clock give the same records, byte by byte.
 
-    A few users order a lot and most of them rarely (Zipf); about 3 % of the orders are of high
-    value, about 3 % come up to 15 minutes late, and all event times jitter by some seconds.
+        generator = OrderGenerator(seed=1, users=10_000, poison_share=0.01)
+        for topic, key, value in generator.records(now_ms):
+            send(topic, key, value, partition=partition_of(key, partitions))
+
+    It never ends: take as many as you want. `records` is both topics, `orders` the new orders alone,
+    as fast as they come. Event times are those of `now_ms`, a time or a clock (ms since 1970 UTC):
+    send with a Kafka timestamp that is no earlier. Both topics must have the same partition for a
+    key, which `partition_of` sees to.
+
+    Users have habits (home, currency, favourite baskets and hours of the day); a few come often and
+    most rarely. They register and log in before they order, change profile and status now and
+    then, and some leave and come back. Some order as guests. A few in a hundred orders are of
+    high value, about 3 % come up to 15 minutes late, and all event times jitter by some seconds. An order
+    is confirmed, paid, shipped and completed, or cancelled, hundreds of records later.
     """
 
     def __init__(self, seed: int, users: int = 10_000, poison_share: float = 0.0) -> None:
-        """Raise ValueError if there is no user, or the share is not within 0 and 1."""
+        """`poison_share` is that of all records.
+
+        Raise ValueError if there is no user, or the share is not within 0 and 1.
+        """
         if users < 1:
             raise ValueError(f"users must be at least 1, not {users}")
         if not 0 <= poison_share <= 1:
@@ -78,53 +83,77 @@ class OrderGenerator:
         self._seed = seed
         self._poison_share = poison_share
         self._orders_made = 0
-        self._users = _users(self._random, users)
-        self._cumulative_activity = _cumulative_activity(self._random, users)
+        self._poison_made = 0
+        self._crowd = Crowd(self._random, users)
+        self._visits = Visits(self._random, seed)
 
     def orders(self, now_ms: int | Callable[[], int]) -> Iterator[tuple[bytes, bytes]]:
         """Yield key and value of order.created without end, and nothing else: fast."""
-        for order_id, user, time_ms in self._drawn(_clock(now_ms)):
-            yield user.id, self._created(order_id, user, time_ms)
-
-    def records(self, now_ms: int | Callable[[], int]) -> Iterator[KeyValue]:
-        """Yield key and value of records without end: orders, what follows them, and poison.
-
-        `now_ms` is the time that orders are made at, or a clock, which is asked for each order.
-        An order's later events come hundreds of records after it, in their order.
-        """
         clock = _clock(now_ms)
+        for order_id, user, late_ms in self._drawn(clock):
+            yield user.id, self._created(order_id, user, clock() - late_ms)
+
+    def records(self, now_ms: int | Callable[[], int]) -> Iterator[TopicKeyValue]:
+        """Yield topic, key and value of records without end: visits, orders, what follows, poison."""
+        clock = _clock(now_ms)
+        events = self._events(clock)
+        return self._poisoned(events, clock) if self._poison_share else events
+
+    def _events(self, clock: Callable[[], int]) -> Iterator[TopicKeyValue]:
         steps: list[_Step] = []
         sent = 0
-        for order_id, user, time_ms in self._drawn(clock):
+        for order_id, user, late_ms in self._drawn(clock):
             while steps and steps[0].due <= sent:
                 step = heapq.heappop(steps)
-                yield step.user.id, _follow_up(step, clock())
-                self._plan(steps, step.order_id, step.user, step.name, sent)
+                yield ORDERS, step.user.id, self._step(step, clock())
+                self._plan(steps, step, sent)
                 sent += 1
-            if self._poison_share and self._random.random() < self._poison_share:
-                poison = self._random.choice(POISONS)
-                yield poison.make(Subject(order_id, user.id, clock()))
-            else:
-                yield user.id, self._created(order_id, user, time_ms)
-                self._plan(steps, order_id, user, b"created", sent)
-            sent += 1
+            visit = self._visits.before_order(user, clock() - late_ms)
+            for value in visit.events:
+                yield USERS, user.id, value
+                sent += 1
+            order = _Step(sent, order_id, user, b"created", b"", late_ms)
+            if visit.events and visit.orders:  # it takes them a while to fill the basket
+                due = sent + self._random.randrange(1, _MAX_STEP_RECORDS)
+                heapq.heappush(steps, order._replace(due=due))
+            elif visit.orders:
+                yield ORDERS, user.id, self._step(order, clock())
+                self._plan(steps, order, sent)
+                sent += 1
+
+    def _poisoned(
+        self, events: Iterator[TopicKeyValue], clock: Callable[[], int]
+    ) -> Iterator[TopicKeyValue]:
+        random = self._random
+        for event in events:
+            while random.random() < self._poison_share:
+                self._poison_made += 1
+                poison = random.choice(POISONS)
+                order_id = b"ord-%d-x%d" % (self._seed, self._poison_made)
+                user = random.choice(self._crowd.users)
+                yield poison.topic, *poison.make(Subject(order_id, user.id, clock()))
+            yield event
 
     def _drawn(self, clock: Callable[[], int]) -> Iterator[tuple[bytes, User, int]]:
-        """Yield order id, user and event time of one order after the other."""
+        """Yield id, user and lateness (ms) of one order after the other."""
         random = self._random
         while True:
-            users = random.choices(self._users, cum_weights=self._cumulative_activity, k=_BLOCK)
+            users = self._crowd.draw(random, clock(), _BLOCK)
             jitters = random.choices(range(_MAX_JITTER_MS), k=_BLOCK)
             for user, jitter_ms in zip(users, jitters, strict=True):
                 self._orders_made += 1
                 late_ms = jitter_ms
                 if random.random() < _LATE_SHARE:
                     late_ms += min(int(random.expovariate(1 / _MEAN_LATE_MS)), _MAX_LATE_MS)
-                yield b"ord-%d-%d" % (self._seed, self._orders_made), user, clock() - late_ms
+                yield b"ord-%d-%d" % (self._seed, self._orders_made), user, late_ms
+
+    def _step(self, step: _Step, now_ms: int) -> bytes:
+        if step.name == b"created":
+            return self._created(step.order_id, step.user, now_ms - step.late_ms)
+        return _follow_up(step, now_ms)
 
     def _created(self, order_id: bytes, user: User, time_ms: int) -> bytes:
-        baskets = user.baskets
-        amount, items = baskets[int(self._random.random() * len(baskets))]
+        amount, items = user.basket(self._random)
         return _CREATED % (
             order_id,
             order_id,
@@ -137,19 +166,17 @@ class OrderGenerator:
             items,
         )
 
-    def _plan(
-        self, steps: list[_Step], order_id: bytes, user: User, last: bytes, sent: int
-    ) -> None:
+    def _plan(self, steps: list[_Step], last: _Step, sent: int) -> None:
         """Put the order's next event, if there is to be one, among the steps to come."""
         random = self._random
-        if last in (b"completed", b"cancelled"):
+        if last.name in (b"completed", b"cancelled"):
             return
         due = sent + random.randrange(1, _MAX_STEP_RECORDS)
         name = b"cancelled"
         if random.random() >= _CANCELLED_SHARE:
-            rest = _LIFE[_LIFE.index(last) + 1 :]
+            rest = _LIFE[_LIFE.index(last.name) + 1 :]
             name = next(n for n in rest if random.random() < _STEP_SHARES.get(n, 1.0))
-        heapq.heappush(steps, _Step(due, order_id, user, name, last))
+        heapq.heappush(steps, _Step(due, last.order_id, last.user, name, last.name, 0))
 
 
 def partition_of(key: bytes | None, partitions: int) -> int:
@@ -159,48 +186,6 @@ def partition_of(key: bytes | None, partitions: int) -> int:
 
 def _clock(now_ms: int | Callable[[], int]) -> Callable[[], int]:
     return now_ms if callable(now_ms) else lambda: now_ms
-
-
-def _users(random: Random, count: int) -> list[User]:
-    baskets = [_baskets(random, max_unit_cents) for max_unit_cents in _MAX_UNIT_CENTS]
-    levels = random.choices(baskets, weights=_LEVEL_SHARES, k=count)
-    currencies = random.choices(_CURRENCIES, weights=_CURRENCY_SHARES, k=count)
-    return [
-        User(b"user-%d" % number, currency, level)
-        for number, (currency, level) in enumerate(zip(currencies, levels, strict=True), 1)
-    ]
-
-
-def _cumulative_activity(random: Random, count: int) -> list[float]:
-    """Return running totals of the users' shares of all orders: Zipf's law, in random order."""
-    activity = [1 / rank for rank in range(1, count + 1)]
-    random.shuffle(activity)
-    return list(accumulate(activity))
-
-
-def _baskets(random: Random, max_unit_cents: int) -> list[tuple[bytes, bytes]]:
-    return [_basket(random, max_unit_cents) for _ in range(_BASKETS_PER_LEVEL)]
-
-
-def _basket(random: Random, max_unit_cents: int) -> tuple[bytes, bytes]:
-    """Return the amount and the items of a basket, as JSON: the amount is the sum of the items."""
-    lines = [
-        (
-            random.randrange(1, 500),
-            random.choice((1, 1, 1, 2, 3)),
-            random.randint(99, max_unit_cents),
-        )
-        for _ in range(random.choice((1, 1, 2, 2, 3)))
-    ]
-    items = b",".join(
-        b'{"product_id":"prod-%d","quantity":%d,"unit_price":%b}' % (product, count, _money(cents))
-        for product, count, cents in lines
-    )
-    return _money(sum(count * cents for _, count, cents in lines)), b"[" + items + b"]"
-
-
-def _money(cents: int) -> bytes:
-    return b"%d.%02d" % divmod(cents, 100)
 
 
 def _follow_up(step: _Step, time_ms: int) -> bytes:

@@ -1,10 +1,10 @@
-"""Orders into Kafka, at a steady rate."""
+"""Users and orders into Kafka, at a steady rate."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -12,8 +12,8 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 
 from demo.closing import closed
-from demo.generator import OrderGenerator, partition_of
-from demo.poison import KeyValue
+from demo.generator import OrderGenerator, TopicKeyValue, partition_of
+from demo.poison import USERS, KeyValue
 
 _TICK_S = 0.02
 _MOST_A_TICK = 5_000
@@ -47,12 +47,11 @@ class Load:
     """A producer of the generator's records. `sent` counts those that were handed to Kafka."""
 
     def __init__(
-        self, client: Mapping[str, Any], topic: str, partitions: int, generator: OrderGenerator
+        self, client: Mapping[str, Any], partitions: int, generator: OrderGenerator
     ) -> None:
         self.sent = 0
         self.seconds = 0.0
         self.times = SendTimes()
-        self._topic = topic
         self._partitions = partitions
         self._records = generator.records(_now_ms)
         self._unacknowledged: set[asyncio.Future[Any]] = set()
@@ -95,28 +94,30 @@ class Load:
             self._raise_refused()
         await asyncio.gather(*self._unacknowledged)
 
-    async def _send(self, records: Iterator[KeyValue]) -> None:
-        by_partition: dict[int, list[KeyValue]] = {}
-        for key, value in records:
-            by_partition.setdefault(partition_of(key, self._partitions), []).append((key, value))
-        for partition, rows in by_partition.items():
-            await self._send_rows(partition, rows)
+    async def _send(self, records: Iterable[TopicKeyValue]) -> None:
+        by_partition: dict[tuple[str, int], list[KeyValue]] = {}
+        for topic, key, value in records:
+            at = topic, partition_of(key, self._partitions)
+            by_partition.setdefault(at, []).append((key, value))
+        # Who orders has registered before.
+        for topic, partition in sorted(by_partition, key=lambda at: at[0] != USERS):
+            await self._send_rows(topic, partition, by_partition[topic, partition])
 
-    async def _send_rows(self, partition: int, rows: list[KeyValue]) -> None:
+    async def _send_rows(self, topic: str, partition: int, rows: list[KeyValue]) -> None:
         batch = self._producer.create_batch()
         now_ms, now_s = _now_ms(), time.monotonic()
         for key, value in rows:
             if batch.append(key=key, value=value, timestamp=now_ms) is None:
-                await self._send_batch(batch, partition)
+                await self._send_batch(batch, topic, partition)
                 batch = self._producer.create_batch()
                 batch.append(key=key, value=value, timestamp=now_ms)
             self.times.note(value, now_s)
-        await self._send_batch(batch, partition)
+        await self._send_batch(batch, topic, partition)
         self.sent += len(rows)
 
-    async def _send_batch(self, batch: Any, partition: int) -> None:
+    async def _send_batch(self, batch: Any, topic: str, partition: int) -> None:
         batch.close()
-        sent = await self._producer.send_batch(batch, self._topic, partition=partition)
+        sent = await self._producer.send_batch(batch, topic, partition=partition)
         self._unacknowledged.add(sent)
 
     def _raise_refused(self) -> None:

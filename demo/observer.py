@@ -17,10 +17,10 @@ from aiokafka.errors import KafkaError
 from demo.closing import closed
 from demo.load import SendTimes
 from demo.oracle import parse
+from demo.readback import INPUTS, OUTPUTS
 from streams.errors import HeadraceError
-from streams.topics import DEAD_LETTERS, HIGH_VALUE_ORDERS, ORDERS, VIP_UPGRADES
+from streams.topics import DEAD_LETTERS
 
-OUTPUTS = (HIGH_VALUE_ORDERS.name, VIP_UPGRADES.name, DEAD_LETTERS)
 _ANSWER_TIMEOUT_S = 10.0
 _KEPT_LATENCIES = 200_000
 _ENGLISH_TEENS = (11, 12, 13)
@@ -38,8 +38,10 @@ class Observer:
         self._new_latencies_ms: list[float] = []
         self._group = group
         self._times = times
-        self._orders = [TopicPartition(ORDERS.name, number) for number in range(partitions)]
-        self._outputs = [TopicPartition(t, n) for t in OUTPUTS for n in range(partitions)]
+        self._inputs = [TopicPartition(t, n) for t in INPUTS for n in range(partitions)]
+        self._outputs = [
+            TopicPartition(t, n) for t in (*OUTPUTS, DEAD_LETTERS) for n in range(partitions)
+        ]
         self._admin = AIOKafkaAdminClient(**client)
         self._consumer = AIOKafkaConsumer(
             **client,
@@ -74,15 +76,15 @@ class Observer:
                     self._see(tp.topic, record, now_s)
 
     async def lag(self) -> int:
-        """Return how many records of orders the workers have not committed yet.
+        """Return how many records the workers have not committed yet.
 
         Raises HeadraceError if Kafka does not answer.
         """
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                ends = await self._consumer.end_offsets(self._orders)
+                ends = await self._consumer.end_offsets(self._inputs)
                 committed = await self._admin.list_consumer_group_offsets(
-                    self._group, partitions=self._orders
+                    self._group, partitions=self._inputs
                 )
         except (TimeoutError, KafkaError) as error:
             why = (
@@ -142,6 +144,9 @@ def _event_text(event: Any) -> str:
     if event["event_type"] == "user.vip_upgraded":
         nth = _ordinal(data["order_count"])
         return f"VIP   {data['user_id']} at the {nth} order {data['order_id']}"
+    if event["event_type"] == "order.enriched":
+        user = data["user"] or {"email": "a guest", "country": None}
+        return f"ORDER {data['order_id']} of {user['email']} in {user['country'] or '?'}"
     return f"HIGH  {data['user_id']} {data['amount']:,.2f} {data['currency']} {data['order_id']}"
 
 

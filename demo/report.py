@@ -20,7 +20,7 @@ class Reading(NamedTuple):
     """How it stands at one moment; counts since the start."""
 
     seconds: float
-    orders: int
+    records: int
     derived: int
     dead_letters: int
     lag: int
@@ -46,9 +46,9 @@ class Report:
     def reading(self, now: Reading, latest: Mapping[str, str]) -> None:
         """Say how it stands, and one of the latest events, another kind each time."""
         last, self._last = self._last, now
-        rate = (now.orders - last.orders) / max(now.seconds - last.seconds, 0.001)
+        rate = (now.records - last.records) / max(now.seconds - last.seconds, 0.001)
         _say(
-            f"{now.seconds:5.0f} s  orders {now.orders:,} ({rate:,.0f}/s)  derived {now.derived:,}"
+            f"{now.seconds:5.0f} s  records {now.records:,} ({rate:,.0f}/s)  derived {now.derived:,}"
             f"  dead letters {now.dead_letters:,}  lag {now.lag:,}"
             f"  latency {_latency(now.latencies_ms)}"
         )
@@ -65,12 +65,12 @@ class Report:
         self, outcome: Outcome, *, skipped: int, seconds: float, latencies_ms: Sequence[float]
     ) -> None:
         """Say what came of it all. The events are those that were read back."""
-        orders = self._last.orders
+        records = self._last.records
         derived = {topic: sum(map(len, found.values())) for topic, found in outcome.derived.items()}
         reasons = outcome.refused
         told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         _say("")
-        _say(f"orders in     {orders:,} in {seconds:.1f} s: {orders / seconds:,.0f} a second")
+        _say(f"records in    {records:,} in {seconds:.1f} s: {records / seconds:,.0f} a second")
         _say("derived       " + ", ".join(f"{count:,} in {t}" for t, count in derived.items()))
         _say(f"dead letters  {reasons.total():,}" + (f": {told}" if told else ""))
         _say(f"skipped       {skipped:,} (unknown event types, tombstones)")

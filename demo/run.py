@@ -21,14 +21,14 @@ from demo.ending import EndSignals
 from demo.generator import OrderGenerator
 from demo.load import Load
 from demo.observer import Observer
-from demo.readback import Verdict, check, read_disk, read_topics, topics_of
+from demo.readback import INPUTS, Verdict, check, read_disk, read_topics, topics_of
 from demo.report import Reading, Report
 from demo.workers import APP_ID, Workers
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import partition_counts
 from streams.errors import HeadraceError
 from streams.prepare import prepare_topics
-from streams.topics import DEAD_LETTERS, ORDERS
+from streams.topics import DEAD_LETTERS
 from streams.topology import TOPOLOGY
 
 T = TypeVar("T")
@@ -107,13 +107,13 @@ class _Demo:
         self._workers = Workers(folder)
 
     async def run(self) -> Verdict:
-        """Send orders and check what came of them; without an end in the plan, never return."""
+        """Send records and check what came of them; without an end in the plan, never return."""
         await refuse_used_topics(self._client, topics_of(APP_ID))
         self._report.note(f"starting the workers: {self._plan.workers} ...")
         try:
             self._workers.start(self._plan.workers, self._settings)
             partitions = await self._prepare()
-            load = Load(self._client, ORDERS.name, partitions, self._generator())
+            load = Load(self._client, partitions, self._generator())
             observer = Observer(self._client, APP_ID, partitions, load.times)
             async with observer, load:
                 await _alongside(
@@ -163,7 +163,7 @@ class _Demo:
         while (lag := await observer.lag()) > 0:
             if time.monotonic() > deadline:
                 raise HeadraceError(
-                    f"{lag:,} orders are not committed {_DRAIN_TIMEOUT_S:g} s after the last one"
+                    f"{lag:,} records are not committed {_DRAIN_TIMEOUT_S:g} s after the last one"
                 )
             await asyncio.sleep(_POLL_S)
 
@@ -177,7 +177,7 @@ class _Demo:
     async def _tell_once(self, load: Load, observer: Observer) -> None:
         reading = Reading(
             seconds=load.seconds,
-            orders=load.sent,
+            records=load.sent,
             derived=observer.counts.total() - observer.counts[DEAD_LETTERS],
             dead_letters=observer.counts[DEAD_LETTERS],
             lag=await observer.lag(),
@@ -189,8 +189,8 @@ class _Demo:
         records = await read_topics(self._client, topics_of(APP_ID), partitions)
         disk = read_disk(self._workers.data_folders(), partitions)
         verdict = await asyncio.to_thread(check, records, disk, APP_ID)
-        if sent := load.sent - sum(len(r) for tp, r in records.items() if tp.topic == ORDERS.name):
-            verdict.differences.insert(0, f"orders: {sent} of those sent are not in the topic")
+        if lost := load.sent - sum(len(r) for tp, r in records.items() if tp.topic in INPUTS):
+            verdict.differences.insert(0, f"{lost} of the records sent are not in the topics")
         self._report.summary(
             verdict.actual,
             skipped=verdict.expected.skipped.total(),

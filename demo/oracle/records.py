@@ -225,14 +225,17 @@ def _profile(value: Any) -> Json:
 
 
 def _as_it_is(value: Any) -> Any:
-    """Return the value as `parse` would have."""
-    if isinstance(value, dict):
-        return {name: _as_it_is(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_as_it_is(part) for part in value]
-    if isinstance(value, _Number):
-        return _number(value.text)
-    return value
+    """Return the value as `parse` would have; without recursion, as it may be as deep as Python can go."""
+    whole = [value]
+    waiting: list[Any] = [whole]
+    while waiting:
+        parts = waiting.pop()
+        for place, part in list(parts.items() if isinstance(parts, dict) else enumerate(parts)):
+            if isinstance(part, _Number):
+                parts[place] = _number(part.text)
+            elif isinstance(part, dict | list):
+                waiting.append(part)
+    return whole[0]
 
 
 def _number(text: str) -> int | Decimal | str:

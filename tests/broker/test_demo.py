@@ -82,11 +82,11 @@ def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
 def test_it_ends_with_the_proof_and_leaves_nothing(start: Callable[..., Demo]) -> None:
     # The rules are the demo's own, whatever the surroundings say of a worker's.
     demo = start("--seconds", "4", "--rate", "1000", "--poison", "0.05", HEADRACE_VIP_ORDERS="3")
-    demo.read_to("1 s  orders")
+    demo.read_to("1 s  records")
     processes = demo.descendants()
     output, status = demo.output_and_status()
     assert "everything that came out equals the plain-Python oracle" in output
-    assert "orders in     4,000 in 4.0 s" in output
+    assert "records in    4,000 in 4.0 s" in output
     assert status == 0
     assert len(processes) == 3
     assert still_running(processes) == []
@@ -104,7 +104,7 @@ def test_a_signal_ends_all_that_it_started(
     start: Callable[..., Demo], args: list[str], number: signal.Signals, status: int
 ) -> None:
     demo = start("--rate", "500", *args)
-    demo.read_to("1 s  orders")
+    demo.read_to("1 s  records")
     processes = demo.descendants()
     demo.process.send_signal(number)
     assert demo.output_and_status()[1] == status
@@ -123,7 +123,7 @@ def test_a_signal_during_the_start_leaves_nothing(start: Callable[..., Demo]) ->
 
 def test_killed_it_takes_all_that_it_started_along(start: Callable[..., Demo]) -> None:
     demo = start("--rate", "500")
-    demo.read_to("1 s  orders")
+    demo.read_to("1 s  records")
     processes = demo.descendants()
     demo.process.kill()
     assert len(processes) == 3

@@ -15,30 +15,32 @@ from aiokafka.errors import KafkaError
 from demo.generator import OrderGenerator, partition_of
 from demo.oracle import DeadLetter, Derived, Outcome, Source, parse
 from demo.readback import CHECKED, INPUTS, OUTPUTS
+from streams.engine.admin import TopicSpec, ensure_topics
 from streams.engine.store import Position, Store
 from tests.faults.workers import WorkerProcess
 
 Ends = Mapping[TopicPartition, int]
+DERIVED = (*OUTPUTS, "dead-letters")
 
 
-async def fill(bootstrap: str, topic: str, partitions: int, orders: int, **generator: Any) -> None:
-    """Produce life-like records to a topic, as fast as they come."""
+async def fill(bootstrap: str, partitions: int, records: int, **generator: Any) -> None:
+    """Make the input topics if they are not there; produce life-like records, as fast as they come."""
+    specs = [TopicSpec(topic, partitions, {"retention.ms": "-1"}) for topic in INPUTS]
+    await ensure_topics({"bootstrap_servers": bootstrap}, specs, replication_factor=1)
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, compression_type="lz4", max_batch_size=131_072, linger_ms=0
     )
     await producer.start()
-    records = OrderGenerator(**generator).records(lambda: time.time_ns() // 1_000_000)
+    made = OrderGenerator(**generator).records(lambda: time.time_ns() // 1_000_000)
     sent = []
-    batches = [producer.create_batch() for _ in range(partitions)]
-    for key, value in islice(records, orders):
-        partition = partition_of(key, partitions)
-        if batches[partition].append(key=key, value=value, timestamp=None) is None:
-            sent.append(await producer.send_batch(batches[partition], topic, partition=partition))
-            batches[partition] = producer.create_batch()
-            batches[partition].append(key=key, value=value, timestamp=None)
-    for partition, batch in enumerate(batches):
-        if batch.record_count():
-            sent.append(await producer.send_batch(batch, topic, partition=partition))
+    batches: dict[tuple[str, int], Any] = defaultdict(producer.create_batch)
+    for topic, key, value in islice(made, records):
+        at = topic, partition_of(key, partitions)
+        if batches[at].append(key=key, value=value, timestamp=None) is None:
+            sent.append(await producer.send_batch(batches.pop(at), topic, partition=at[1]))
+            batches[at].append(key=key, value=value, timestamp=None)
+    for (topic, partition), batch in batches.items():
+        sent.append(await producer.send_batch(batch, topic, partition=partition))
     await asyncio.gather(*sent)
     await producer.stop()
 

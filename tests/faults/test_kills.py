@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from demo.oracle import Outcome, diff, expect
+from demo.readback import INPUTS
 from streams.broker import EmbeddedKafka
-from streams.engine.admin import TopicSpec, ensure_topics
 from tests.faults.outcomes import (
+    DERIVED,
     ends,
     fill,
     read_input,
@@ -27,30 +28,24 @@ from tests.faults.outcomes import (
 )
 from tests.faults.workers import WorkerProcess
 
-ORDERS = int(os.environ.get("HEADRACE_TEST_ORDERS", "60000"))
+RECORDS = int(os.environ.get("HEADRACE_TEST_ORDERS", "60000"))
 RUNS = int(os.environ.get("HEADRACE_TEST_RUNS", "1"))
 SEED = int(os.environ.get("HEADRACE_TEST_SEED", str(random.randrange(1_000_000))))
 PARTITIONS = 4
-DERIVED = ("high-value-orders", "vip-upgrades", "dead-letters")
 
 
 @pytest.fixture(scope="module")
 def expected(own_kafka: EmbeddedKafka) -> Outcome:
-    """Fill the topic once; tell what must come of it."""
+    """Fill the topics once; tell what must come of it."""
     return asyncio.run(_filled(own_kafka))
 
 
 async def _filled(own_kafka: EmbeddedKafka) -> Outcome:
-    client = {"bootstrap_servers": own_kafka.bootstrap}
-    specs = [TopicSpec("orders", PARTITIONS, {"retention.ms": "-1"})]
-    await ensure_topics(client, specs, replication_factor=1)
-    await fill(
-        own_kafka.bootstrap, "orders", PARTITIONS, ORDERS, seed=SEED, users=5_000, poison_share=0.01
-    )
+    await fill(own_kafka.bootstrap, PARTITIONS, RECORDS, seed=SEED, users=5_000, poison_share=0.01)
     return expect(await read_input(own_kafka.bootstrap, PARTITIONS))
 
 
-@pytest.mark.timeout(60 + ORDERS // 2_000)
+@pytest.mark.timeout(60 + RECORDS // 2_000)
 @pytest.mark.parametrize("run", range(RUNS))
 async def test_killed_workers_lose_and_double_nothing(
     own_kafka: EmbeddedKafka,
@@ -65,7 +60,7 @@ async def test_killed_workers_lose_and_double_nothing(
     application_id = f"kills-{SEED}-{run}"
     bootstrap = own_kafka.bootstrap
     begins = await ends(bootstrap, DERIVED, PARTITIONS)
-    wanted = await ends(bootstrap, ["orders"], PARTITIONS)
+    wanted = await ends(bootstrap, INPUTS, PARTITIONS)
     workers = [
         WorkerProcess(
             tmp_path / f"worker-{n}",

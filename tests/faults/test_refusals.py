@@ -6,13 +6,19 @@ from pathlib import Path
 import pytest
 
 from demo.oracle import diff, expect
+from demo.readback import INPUTS
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import TopicSpec, ensure_topics
 from streams.engine.store import Store
-from tests.faults.outcomes import ends, fill, read_input, read_outcome, wait_until_done
+from tests.faults.outcomes import (
+    DERIVED,
+    ends,
+    fill,
+    read_input,
+    read_outcome,
+    wait_until_done,
+)
 from tests.faults.workers import WorkerProcess
-
-DERIVED = ("high-value-orders", "vip-upgrades", "dead-letters")
 
 
 @pytest.fixture
@@ -71,11 +77,8 @@ async def test_a_folder_that_another_process_holds_is_named(
 
 async def test_a_full_disk_stops_the_worker_and_loses_nothing(tmp_path: Path) -> None:
     with EmbeddedKafka(tmp_path / "kafka") as kafka:
-        client = {"bootstrap_servers": kafka.bootstrap}
-        specs = [TopicSpec("orders", 4, {"retention.ms": "-1"})]
-        await ensure_topics(client, specs, replication_factor=1)
-        await fill(kafka.bootstrap, "orders", 4, 40_000, seed=3, users=20_000)
-        everything = await ends(kafka.bootstrap, ["orders"], 4)
+        await fill(kafka.bootstrap, 4, 40_000, seed=3, users=20_000)
+        everything = await ends(kafka.bootstrap, INPUTS, 4)
         worker = WorkerProcess(tmp_path / "worker", kafka.bootstrap, "full")
         # No file may grow beyond 50 kB: what a full disk is to RocksDB's log.
         worker.start(largest_file_bytes=50_000)

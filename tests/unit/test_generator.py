@@ -9,30 +9,37 @@ from typing import Any
 import pytest
 
 from demo.generator import OrderGenerator, partition_of
-from demo.oracle import Source, judge
-from demo.poison import POISONS, Poison, Subject
+from demo.oracle import DeadLetter, Source, expect, judge
+from demo.poison import ODDITIES, OVERSIZED, POISONS, Oddity, Poison, Subject
 from tests.unit.wire import HOUR_MS, NOW_MS
 
 MANY = 20_000
 
 
-def records(**options: Any) -> list[tuple[bytes | None, bytes | None]]:
+Record = tuple[str, bytes | None, bytes | None]
+
+
+def records(**options: Any) -> list[Record]:
     return list(islice(OrderGenerator(seed=7, **options).records(NOW_MS), MANY))
 
 
-def events(**options: Any) -> list[dict[str, Any]]:
-    return [json.loads(value or b"{}", parse_float=Decimal) for _, value in records(**options)]
+def events(topic: str = "orders", **options: Any) -> list[dict[str, Any]]:
+    return [
+        json.loads(value or b"{}", parse_float=Decimal)
+        for found, _, value in records(**options)
+        if found == topic
+    ]
 
 
-def outcome(key: bytes | None, value: bytes | None) -> str:
-    verdict = judge("orders", Source(0, NOW_MS, key, value), HOUR_MS)
+def outcome(topic: str, key: bytes | None, value: bytes | None) -> str:
+    verdict = judge(topic, Source(0, NOW_MS, key, value), HOUR_MS)
     return verdict if isinstance(verdict, str) else "skipped" if verdict is None else "event"
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     assert records(poison_share=0.1) == records(poison_share=0.1)
     other = OrderGenerator(seed=8).records(NOW_MS)
-    assert {value for _, value in records()}.isdisjoint(v for _, v in islice(other, MANY))
+    assert {value for _, _, value in records()}.isdisjoint(v for _, _, v in islice(other, MANY))
 
 
 def test_without_poison_every_record_is_an_event() -> None:
@@ -42,11 +49,11 @@ def test_without_poison_every_record_is_an_event() -> None:
 def test_bulk_orders_are_orders_created_alone() -> None:
     made = list(islice(OrderGenerator(seed=7).orders(NOW_MS), MANY))
     assert {json.loads(value)["event_type"] for _, value in made} == {"order.created"}
-    assert {outcome(*record) for record in made} == {"event"}
+    assert {outcome("orders", *record) for record in made} == {"event"}
 
 
 def test_event_ids_are_unique() -> None:
-    ids = Counter(event["event_id"] for event in events())
+    ids = Counter(event["event_id"] for topic in ("users", "orders") for event in events(topic))
     assert ids.most_common(1)[0][1] == 1
 
 
@@ -61,7 +68,7 @@ def test_an_orders_events_come_after_it_in_their_order() -> None:
     life = ["created", "updated", "confirmed", "paid", "shipped", "completed"]
     lives: dict[str, list[str]] = {}
     for event in events():
-        name = event["event_type"].removeprefix("order.")
+        name = str(event["event_type"]).removeprefix("order.")
         lives.setdefault(event["aggregate_id"], []).append(name)
     seen = Counter(name for names in lives.values() for name in names)
     assert set(seen) == {*life, "cancelled"}
@@ -96,9 +103,93 @@ def test_a_clock_is_asked_for_each_order() -> None:
     assert event_times == sorted(event_times)
 
 
+def test_users_register_and_log_in_before_they_order() -> None:
+    seen: dict[str, list[str]] = {}
+    for topic, key, value in records():
+        event = json.loads(value or b"")
+        if topic == "users" or event["event_type"] == "order.created":
+            seen.setdefault((key or b"").decode(), []).append(event["event_type"])
+    guests = [user for user, names in seen.items() if set(names) == {"order.created"}]
+    assert 0.01 < len(guests) / len(seen) < 0.06
+    for user, names in seen.items():
+        if user not in guests:
+            assert names[:2] == ["user.registered", "user.logged_in"]
+    counts = Counter(name for names in seen.values() for name in names)
+    assert set(counts) == {
+        "order.created",
+        "user.registered",
+        "user.logged_in",
+        "user.updated",
+        "user.password_changed",
+        "user.status_changed",
+        "user.deleted",
+    }
+    assert counts["user.logged_in"] > counts["user.registered"] > 20 * counts["user.deleted"]
+
+
+def test_who_deleted_the_account_does_not_order_but_may_register_again() -> None:
+    has_account: dict[bytes | None, bool] = {}
+    returned = 0
+    for topic, key, value in islice(OrderGenerator(seed=7, users=50).records(NOW_MS), 3 * MANY):
+        name = json.loads(value or b"")["event_type"]
+        if topic == "users":
+            returned += name == "user.registered" and key in has_account
+            if name in ("user.registered", "user.deleted"):
+                assert has_account.get(key, False) == (name == "user.deleted")
+                has_account[key] = name == "user.registered"
+    assert returned > 5
+
+
+def test_event_times_of_a_visit_rise_towards_its_order() -> None:
+    visits: dict[bytes | None, list[int]] = {}
+    for topic, key, value in records():
+        event = json.loads(value or b"")
+        if topic == "users":
+            times = visits.setdefault(key, [])
+            times.append(event["timestamp"])
+            if event["event_type"] != "user.registered" and len(times) > 1:
+                assert event["timestamp"] > times[0] or event["event_type"] == "user.logged_in"
+        elif event["event_type"] == "order.created" and key in visits:
+            assert max(visits.pop(key)) < NOW_MS
+    assert visits
+
+
+def test_users_come_most_in_hours_of_their_own() -> None:
+    def busiest(hour: int) -> set[bytes]:
+        orders = OrderGenerator(seed=7, users=500).orders(NOW_MS + hour * HOUR_MS)
+        return {
+            user for user, _ in Counter(key for key, _ in islice(orders, 5_000)).most_common(50)
+        }
+
+    assert busiest(0) == busiest(24)
+    assert len(busiest(0) & busiest(12)) < 40
+
+
+def test_users_order_what_they_like_again() -> None:
+    created = [e["data"] for e in events() if e["event_type"] == "order.created"]
+    (most, orders), *_ = Counter(data["user_id"] for data in created).most_common(1)
+    assert orders > 100
+    assert len({str(data["items"]) for data in created if data["user_id"] == most}) <= 24
+
+
 @pytest.mark.parametrize("poison", POISONS, ids=lambda poison: poison.name)
 def test_each_poison_does_what_it_says(poison: Poison) -> None:
-    assert outcome(*poison.make(Subject(b"o-1", b"ada", NOW_MS))) == (poison.reason or "skipped")
+    made = poison.make(Subject(b"o-1", b"ada", NOW_MS))
+    assert outcome(poison.topic, *made) == (poison.reason or "skipped")
+
+
+@pytest.mark.parametrize("odd", ODDITIES, ids=lambda odd: odd.name)
+def test_what_is_odd_is_an_event(odd: Oddity) -> None:
+    assert outcome(odd.topic, *odd.make(Subject(b"o-1", b"ada", NOW_MS))) == "event"
+
+
+@pytest.mark.parametrize("poison", OVERSIZED, ids=lambda poison: poison.name)
+def test_what_becomes_too_large_is_not_too_large_itself(poison: Poison) -> None:
+    key, value = poison.make(Subject(b"o-1", b"ada", NOW_MS))
+    assert len(key or b"") + len(value or b"") <= 1_048_400
+    assert outcome(poison.topic, key, value) == "event"
+    letters = expect({poison.topic: {0: [Source(0, NOW_MS, key, value)]}}).dead_letters
+    assert letters == [DeadLetter(poison.topic, 0, 0, "too-large")]
 
 
 def test_poison_comes_in_its_share_and_of_every_kind() -> None:
@@ -111,8 +202,7 @@ def test_poison_comes_in_its_share_and_of_every_kind() -> None:
         "key-mismatch",
         "timestamp-ahead",
     }
-    orders_and_poison = len([e for e in events() if e["event_type"] == "order.created"])
-    assert 0.1 < (MANY - outcomes["event"]) / orders_and_poison < 0.5
+    assert 0.18 < (MANY - outcomes["event"]) / MANY < 0.22
 
 
 def test_senseless_options_are_refused() -> None:

@@ -2,25 +2,42 @@
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta, timezone
 from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agents.high_value_orders.rules import high_value
+from agents.user_order_minutes.rules import count_minutes
+from agents.users.rules import keep_users
 from agents.vip_upgrades.rules import upgrade_vips
 from demo.generator import OrderGenerator, partition_of
 from demo.oracle import DeadLetter, Derived, Outcome, Source, diff, expect, judge, parse
-from streams.engine.definitions import Topic
+from demo.poison import ODDITIES, OVERSIZED, POISONS, Oddity, Poison, Subject
+from streams import topics
+from streams.engine.codec import Codec
+from streams.engine.definitions import Table, Topic
 from streams.engine.records import Run
-from streams.events import OrderCreated
+from streams.events import OrderCreated, UserRegistered, UserStatusChanged, UserUpdated
+from streams.operators.windows import WindowedDict
 from streams.topics import HIGH_VALUE_ORDERS, VIP_UPGRADES
-from tables.definitions import USER_ORDERS, UserOrders
-from tests.unit.wire import HOUR_MS, NOW_MS, ORDERS_CODEC, order
+from tables.definitions import (
+    USER_ORDER_MINUTES,
+    USER_ORDERS,
+    USERS,
+    User,
+    UserMinute,
+    UserOrders,
+)
+from tests.unit.wire import HOUR_MS, NOW_MS, order
+
+CODECS = {topic.name: Codec(topic, HOUR_MS) for topic in (topics.ORDERS, topics.USERS)}
 
 # --- JSON as odd as it gets -----------------------------------------------------------------------
 
@@ -122,8 +139,9 @@ values = st.recursive(
     ),
     max_leaves=5,
 )
-types = st.sampled_from(
+order_types = st.sampled_from(
     [
+        "order.created",
         "order.created",
         "order.updated",
         "order.confirmed",
@@ -133,6 +151,19 @@ types = st.sampled_from(
         "order.cancelled",
         "order.dreamt_of",
         "user.registered",
+    ]
+).map(json.dumps)
+user_types = st.sampled_from(
+    [
+        "user.registered",
+        "user.updated",
+        "user.updated",
+        "user.logged_in",
+        "user.password_changed",
+        "user.deleted",
+        "user.status_changed",
+        "user.dreamt_of",
+        "order.created",
     ]
 ).map(json.dumps)
 any_string = st.sampled_from(['"ada"', '""', '"é"', r'"\u00e9"'])
@@ -153,7 +184,7 @@ GOOD: dict[str, st.SearchStrategy[str]] = {
     "metadata": st.sampled_from(['{"a":[1,{}]}', "{}", "null"]),
     "note": plain_json | values,
 }
-GOOD_DATA: dict[str, st.SearchStrategy[str]] = {
+ORDER_DATA: dict[str, st.SearchStrategy[str]] = {
     "order_id": any_string,
     "user_id": st.just('"ada"'),
     "amount": money | money | numbers,
@@ -164,7 +195,15 @@ GOOD_DATA: dict[str, st.SearchStrategy[str]] = {
     "reason": any_string,
     "note": plain_json | values,
 }
-REQUIRED = {"event_id", "aggregate_id", "timestamp", "order_id", "user_id", "amount"}
+PROFILE: dict[str, st.SearchStrategy[str]] = {
+    "username": any_string,
+    "email": any_string | st.just("null"),
+    "country": any_string,
+    "note": plain_json | values,
+}
+REQUIRED = {
+    "event_id", "aggregate_id", "timestamp", "order_id", "user_id", "amount", "changes", "status"
+}  # fmt: skip
 
 
 @st.composite
@@ -187,9 +226,20 @@ def json_object(pairs: list[tuple[str, str]]) -> str:
     return "{" + ",".join(f'"{name}":{value}' for name, value in pairs) + "}"
 
 
+USER_DATA: dict[str, st.SearchStrategy[str]] = {
+    **PROFILE,
+    "user_id": st.just('"ada"'),
+    "changes": fields(PROFILE).map(json_object) | plain_json,
+    "ip": any_string,
+    "device": any_string | values,
+    "status": any_string,
+}
+
+
 @st.composite
-def wire_values(draw: st.DrawFn) -> bytes:
-    data = json_object(draw(fields(GOOD_DATA)))
+def wire_values(draw: st.DrawFn, topic: str) -> bytes:
+    types, good_data = (order_types, ORDER_DATA) if topic == "orders" else (user_types, USER_DATA)
+    data = json_object(draw(fields(good_data)))
     pairs = draw(fields(GOOD))
     pairs += [("event_type", draw(types)), ("data", data)]
     odd = draw(st.integers(0, 39))
@@ -224,45 +274,58 @@ plain = st.sampled_from(
         order(data={"note": "\U0001f600"}),
     ]
 )
-any_values = st.one_of(
-    wire_values(), mutated(wire_values()), mutated(plain), mutated(mutated(plain)), st.binary()
-)
+
+
+def any_values(topic: str) -> st.SearchStrategy[bytes]:
+    drawn = wire_values(topic)
+    return st.one_of(drawn, mutated(drawn), mutated(plain), mutated(mutated(plain)), st.binary())
 
 
 # --- verdicts -------------------------------------------------------------------------------------
 
 
-def codec_verdicts(run: Run) -> list[Any]:
+def codec_verdicts(run: Run, topic: str = "orders") -> list[Any]:
     """Return for each record the reason, None if skipped, or the parts of the event that count."""
-    result = ORDERS_CODEC.decode(run)
+    result = CODECS[topic].decode(run)
     verdicts: list[Any] = [None] * len(run.values)
     for reject in result.rejects:
         verdicts[reject.at] = str(reject.reason)
     for index, event in zip(result.indexes, result.events, strict=True):
         data = event.data
-        money = None
+        more: Any = None
         if type(event) is OrderCreated:
-            money = (data.amount_cents, "USD" if data.currency is None else data.currency)
-        verdicts[index] = (event.event_id, event.timestamp, event.correlation, data.user_id, money)
+            more = (data.amount_cents, "USD" if data.currency is None else data.currency)
+        elif type(event) in (UserRegistered, UserUpdated):
+            told = data.changes if type(event) is UserUpdated else data
+            more = (told.username, told.email, told.country)
+        elif type(event) is UserStatusChanged:
+            more = data.status
+        verdicts[index] = (event.event_id, event.timestamp, event.correlation, data.user_id, more)
     if result.indexes:
         assert len(result.rejects) + len(result.events) + result.skipped == len(run.values)
     return verdicts
 
 
-def oracle_verdict(source: Source) -> Any:
-    verdict = judge("orders", source, HOUR_MS)
+def oracle_verdict(source: Source, topic: str) -> Any:
+    verdict = judge(topic, source, HOUR_MS)
     if verdict is None or isinstance(verdict, str):
         return verdict
     data = verdict["data"]
-    money = None
-    if verdict["event_type"] == "order.created":
-        money = (int(data["amount"] * 100), data["currency"])
+    more: Any = None
+    match verdict["event_type"]:
+        case "order.created":
+            more = (int(data["amount"] * 100), data["currency"])
+        case "user.registered" | "user.updated":
+            told = data.get("changes", data)
+            more = (told["username"], told["email"], told["country"])
+        case "user.status_changed":
+            more = data["status"]
     return (
         verdict["event_id"],
         verdict["timestamp"],
         verdict["correlation_id"],
         data["user_id"],
-        money,
+        more,
     )
 
 
@@ -271,23 +334,40 @@ def run_of_sources(sources: list[Source]) -> Run:
     return Run(len(sources), offsets, times_ms, keys, wire)
 
 
-def assert_same_verdicts(sources: list[Source]) -> None:
-    expected = [oracle_verdict(source) for source in sources]
-    assert codec_verdicts(run_of_sources(sources)) == expected
+def assert_same_verdicts(sources: list[Source], topic: str = "orders") -> None:
+    expected = [oracle_verdict(source, topic) for source in sources]
+    assert codec_verdicts(run_of_sources(sources), topic) == expected
     for source, verdict in zip(sources, expected, strict=True):
-        assert codec_verdicts(run_of_sources([source])) == [verdict]
+        assert codec_verdicts(run_of_sources([source]), topic) == [verdict]
 
 
 keys = st.sampled_from([b"ada"] * 9 + [b"bob", b"", None])
 kafka_times = st.sampled_from([NOW_MS] * 5 + [NOW_MS - HOUR_MS, NOW_MS - HOUR_MS - 1, -1, 0])
 
 
+def sources(topic: str) -> st.SearchStrategy[list[Source]]:
+    wire = any_values(topic) | st.none()
+    return st.lists(st.builds(Source, st.just(0), kafka_times, keys, wire), max_size=4)
+
+
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    st.lists(st.builds(Source, st.just(0), kafka_times, keys, any_values | st.none()), max_size=4)
-)
-def test_codec_and_oracle_give_every_record_the_same_verdict(sources: list[Source]) -> None:
+@given(sources("orders"))
+def test_codec_and_oracle_give_every_order_the_same_verdict(sources: list[Source]) -> None:
     assert_same_verdicts(sources)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sources("users"))
+def test_codec_and_oracle_give_every_user_event_the_same_verdict(sources: list[Source]) -> None:
+    assert_same_verdicts(sources, "users")
+
+
+@pytest.mark.parametrize("topic", ["orders", "users"])
+def test_they_agree_on_every_poison_and_oddity_alone_and_together(topic: str) -> None:
+    subject = Subject(b"o-1", b"ada", NOW_MS)
+    # In the wrong topic, too.
+    kinds: list[Poison | Oddity] = [*POISONS, *ODDITIES, *OVERSIZED]
+    assert_same_verdicts([Source(0, NOW_MS, *kind.make(subject)) for kind in kinds], topic)
 
 
 @settings(max_examples=400, deadline=None)
@@ -319,21 +399,20 @@ def test_every_amount_of_whole_cents_is_read_to_the_cent(cents: int, digits: int
 
 # --- outcomes -------------------------------------------------------------------------------------
 
+Partitions = dict[str, dict[int, list[Source]]]
 
-def application(partitions: dict[int, list[Source]], rows_a_run: int) -> Outcome:
-    """Return what codec and rules make of the records, taken in runs of `rows_a_run`."""
-    outcome = Outcome(tables={"user_orders": {}}, derived={})
-    for partition, sources in partitions.items():
+
+def application(records: Partitions, rows_a_run: int) -> Outcome:
+    """Return what codec and rules make of the records, taken in runs of `rows_a_run`.
+
+    Without the enriched orders, which need both topics in turn: tests/flows/test_oracle.py has them.
+    """
+    outcome = Outcome(tables={"users": {}, "user_orders": {}, "user_order_minutes": {}}, derived={})
+    for partition, sources in records["orders"].items():
         table: dict[str, UserOrders] = {}
-        for at in range(0, len(sources), rows_a_run):
-            chunk = sources[at : at + rows_a_run]
-            result = ORDERS_CODEC.decode(run_of_sources(chunk))
-            outcome.skipped["orders"] += result.skipped
-            outcome.dead_letters += [
-                DeadLetter("orders", partition, chunk[reject.at].offset, str(reject.reason))
-                for reject in result.rejects
-            ]
-            created = [event for event in result.events if type(event) is OrderCreated]
+        minutes: WindowedDict[UserMinute] = WindowedDict(USER_ORDER_MINUTES.windows)
+        for run in runs_of("orders", partition, sources, rows_a_run, outcome):
+            created = [event for event in run if type(event) is OrderCreated]
             derived: dict[Topic, list[Any]] = {
                 HIGH_VALUE_ORDERS: list(high_value(created, above_cents=100_000)),
                 VIP_UPGRADES: list(upgrade_vips(created, table, at=10)),
@@ -344,33 +423,59 @@ def application(partitions: dict[int, list[Source]], rows_a_run: int) -> Outcome
                     Derived(topic.key(event).encode(), parse(msgspec.json.encode(event)))
                     for event in events
                 )
-        outcome.tables["user_orders"] |= {
-            u: parse(USER_ORDERS.encode(row)) for u, row in table.items()
-        }
+            count_minutes(created, minutes)
+        outcome.late += minutes.stream_time.late
+        outcome.tables["user_orders"] |= rows_of(USER_ORDERS, table)
+        outcome.tables["user_order_minutes"] |= rows_of(USER_ORDER_MINUTES, minutes)
+    for partition, sources in records["users"].items():
+        known: dict[str, User] = {}
+        for run in runs_of("users", partition, sources, rows_a_run, outcome):
+            keep_users(run, known)
+        outcome.tables["users"] |= rows_of(USERS, known)
     return outcome
 
 
-def generated(count: int) -> dict[int, list[Source]]:
-    partitions: dict[int, list[Source]] = {number: [] for number in range(3)}
+def runs_of(
+    topic: str, partition: int, sources: list[Source], rows_a_run: int, outcome: Outcome
+) -> Iterator[list[Any]]:
+    """Yield each run's events, and tell the outcome of the other records."""
+    for at in range(0, len(sources), rows_a_run):
+        chunk = sources[at : at + rows_a_run]
+        result = CODECS[topic].decode(run_of_sources(chunk))
+        outcome.skipped[topic] += result.skipped
+        outcome.dead_letters += [
+            DeadLetter(topic, partition, chunk[reject.at].offset, str(reject.reason))
+            for reject in result.rejects
+        ]
+        yield list(result.events)
+
+
+def rows_of(table: Table[Any], rows: Mapping[Any, Any]) -> dict[str, Any]:
+    return {table.key_text(key): parse(table.encode(row)) for key, row in rows.items()}
+
+
+def generated(count: int) -> Partitions:
+    records: Partitions = {topic: {n: [] for n in range(3)} for topic in ("users", "orders")}
     generator = OrderGenerator(seed=3, users=400, poison_share=0.05)
-    for key, value in islice(generator.records(NOW_MS), count):
-        sources = partitions[partition_of(key, 3)]
+    for topic, key, value in islice(generator.records(NOW_MS), count):
+        sources = records[topic][partition_of(key, 3)]
         sources.append(Source(len(sources), NOW_MS, key, value))
-    return partitions
+    return records
 
 
 def test_rules_and_oracle_make_the_same_of_generated_records() -> None:
-    partitions = generated(20_000)
-    expected = expect({"orders": partitions})
-    assert expected.dead_letters
+    records = generated(20_000)
+    expected = expect(records)
+    assert {letter.topic for letter in expected.dead_letters} == {"users", "orders"}
+    assert all(len(rows) > 300 for rows in expected.tables.values())
     assert sum(map(len, expected.derived["high-value-orders"].values())) > 50
     assert sum(map(len, expected.derived["vip-upgrades"].values())) > 50
     for rows_a_run in (1, 7, 20_000):
-        assert diff(expected, application(partitions, rows_a_run)) == []
+        assert diff(expected, application(records, rows_a_run)) == []
 
 
 def test_a_difference_is_told_in_a_line_each() -> None:
-    records = {"orders": generated(5_000)}
+    records = generated(5_000)
     expected, actual = expect(records), expect(records)
     user = next(iter(actual.tables["user_orders"]))
     del actual.tables["user_orders"][user]

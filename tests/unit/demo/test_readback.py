@@ -41,11 +41,11 @@ def as_json(document: Any) -> bytes:
     ).encode()
 
 
-def orders() -> Topics:
-    topics: Topics = {TopicPartition("orders", number): [] for number in range(PARTITIONS)}
+def inputs() -> Topics:
+    topics: Topics = {TopicPartition(t, n): [] for t in INPUTS for n in range(PARTITIONS)}
     generator = OrderGenerator(seed=1, users=20, poison_share=0.1)
-    for key, value in islice(generator.records(NOW_MS), 1_000):
-        rows = topics[TopicPartition("orders", partition_of(key, PARTITIONS))]
+    for topic, key, value in islice(generator.records(NOW_MS), 1_000):
+        rows = topics[TopicPartition(topic, partition_of(key, PARTITIONS))]
         rows.append(Record(len(rows), NOW_MS, key, value))
     return topics
 
@@ -73,7 +73,7 @@ def letter(found: DeadLetter, source: Record) -> Record:
 @pytest.fixture
 def topics() -> Topics:
     """Return all topics as they are after a right run."""
-    topics = orders()
+    topics = inputs()
     outcome = outcome_of(topics)
     for topic in OUTPUTS:
         for partition, events in outcome.derived[topic].items():
