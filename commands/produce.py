@@ -56,7 +56,7 @@ _OF_MADE_UP = ("seconds", "seed", "users", "poison")
     "--poison",
     metavar="SHARE",
     type=click.FloatRange(0, 1),
-    help="With --rate: share of the orders that are made invalid.  [default: 0]",
+    help="With --rate: share of the records that are no valid events.  [default: 0]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was sent as a JSON object.")
 @click.pass_context
@@ -100,13 +100,10 @@ def produce(
     if rate is not None:
         from commands.producing import send_made_up
         from demo.generator import OrderGenerator
-        from streams.topics import ORDERS
 
         number = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
         generator = OrderGenerator(number, users or _USERS, poison or 0.0)
-        work = send_made_up(
-            settings, client, generator, topic or ORDERS.name, rate=rate, seconds=seconds
-        )
+        work = send_made_up(settings, client, generator, topic, rate=rate, seconds=seconds)
         return run_to_end(_told(work, as_json=as_json), endless=seconds is None)
     if topic is None:
         raise click.UsageError("Missing argument 'TOPIC' (only --rate goes without)")

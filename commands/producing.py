@@ -93,16 +93,24 @@ async def send_made_up(
     settings: Settings,
     client: Mapping[str, Any],
     generator: OrderGenerator,
-    topic: str,
+    topic: str | None,
     *,
     rate: int,
     seconds: float | None,
 ) -> Outcome:
-    """Send `rate` made-up records a second for so long (None: until cancelled)."""
-    async with _sender(settings, client, [topic]) as sender:
+    """Send `rate` made-up records a second for so long (None: until cancelled).
+
+    They are those of one topic, or of all (None). Raises HeadraceError for a topic that has none.
+    """
+    inputs = [known.name for known in TOPOLOGY.inputs]
+    if topic is not None and topic not in inputs:
+        raise HeadraceError(f"records are made up for {' and '.join(inputs)}, not for {topic}")
+    topics = inputs if topic is None else [topic]
+    async with _sender(settings, client, topics) as sender:
 
         async def work() -> None:
-            records = generator.records(lambda: time.time_ns() // 1_000_000)
+            made = generator.records(lambda: time.time_ns() // 1_000_000)
+            records = (record for record in made if record[0] in topics)
             numbers = count(1)
             start_s, elapsed_s, sent = time.monotonic(), 0.0, 0
             while seconds is None or elapsed_s < seconds:
@@ -111,12 +119,12 @@ async def send_made_up(
                 elapsed_s = elapsed_s if seconds is None else min(elapsed_s, seconds)
                 due = min(round(elapsed_s * rate) - sent, _MOST_A_TICK)
                 sent += due
-                for key, value in islice(records, due):
-                    await sender.send(topic, key, value, next(numbers))
+                for name, key, value in islice(records, due):
+                    await sender.send(name, key, value, next(numbers))
                 await sender.send_batches()
 
         total = None if seconds is None else round(seconds * rate)
-        return await _outcome(sender, [topic], work(), total)
+        return await _outcome(sender, topics, work(), total)
 
 
 @contextlib.asynccontextmanager
