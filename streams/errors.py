@@ -17,5 +17,9 @@ class BrokerRefusedError(HeadraceError):
     """A broker answered, and will not let us in as the KAFKA_ settings are."""
 
 
+class AccessDeniedError(HeadraceError):
+    """The cluster knows who we are, and an ACL for what we do is missing."""
+
+
 class TopicError(HeadraceError):
     """A topic is missing, has the wrong shape, or cannot be made."""

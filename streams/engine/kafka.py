@@ -12,6 +12,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.engine.cluster import Bounds, Committed, Grouping, Listener
+from streams.engine.connect import raise_refusal
 from streams.engine.errors import CommitFailedError, FencedError, KafkaUnavailableError
 from streams.engine.kafka_client import (
     CLOSE_TIMEOUT_S,
@@ -21,6 +22,7 @@ from streams.engine.kafka_client import (
     by_topic,
     commit_step,
     error_text,
+    raise_denial,
     stop_consumer,
 )
 from streams.engine.kafka_member import KafkaSource
@@ -60,6 +62,7 @@ class KafkaCluster:
             await self._reader.start()
         except kafka_errors.KafkaError as error:
             await self.stop()
+            await raise_refusal(self.options.client)
             address = self.options.client["bootstrap_servers"]
             msg = f"no Kafka answers at {address} ({error}); is it running, and is KAFKA_BROKERS right?"
             raise HeadraceError(msg) from error
@@ -142,6 +145,7 @@ class KafkaCluster:
                 position = run.next_offset
                 yield run
         except kafka_errors.KafkaError as error:
+            raise_denial(error)
             raise KafkaUnavailableError(error_text(error)) from error
         finally:
             await stop_consumer(reader)

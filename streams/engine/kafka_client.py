@@ -11,6 +11,7 @@ from aiokafka import errors as kafka_errors
 
 from streams.engine.errors import CommitFailedError, FencedError, KafkaUnavailableError
 from streams.engine.records import TopicPartition
+from streams.errors import AccessDeniedError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -20,6 +21,13 @@ FENCED: Final = (
     kafka_errors.ProducerFenced,
     kafka_errors.InvalidProducerEpoch,
     kafka_errors.InvalidProducerIdMapping,
+)
+# Waiting does not mend it: somebody has to grant something.
+_DENIED: Final = (
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
 )
 
 
@@ -44,6 +52,7 @@ async def asked(request: Awaitable[T]) -> T:
     except FENCED as error:
         raise FencedError(error_text(error)) from error
     except (kafka_errors.KafkaError, TimeoutError) as error:
+        raise_denial(error)
         raise KafkaUnavailableError(error_text(error)) from error
 
 
@@ -54,7 +63,15 @@ async def commit_step(step: Awaitable[T]) -> T:
     except FENCED as error:
         raise FencedError(error_text(error)) from error
     except kafka_errors.KafkaError as error:
+        raise_denial(error)
         raise CommitFailedError(error_text(error)) from error
+
+
+def raise_denial(error: BaseException) -> None:
+    """Raise AccessDeniedError for an error that says that an ACL is missing."""
+    if isinstance(error, _DENIED):
+        msg = f"Kafka denies this user what it needs ({error_text(error)}): docs/security.md lists the ACLs"
+        raise AccessDeniedError(msg) from error
 
 
 def error_text(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from streams.engine.kafka_client import (
     asked,
     commit_step,
     error_text,
+    raise_denial,
     stop_consumer,
 )
 from streams.engine.records import Run, TopicPartition
@@ -89,6 +90,7 @@ class KafkaSource:
         try:
             coordinator.check_errors()
         except kafka_errors.KafkaError as error:
+            raise_denial(error)
             coordinator.request_rejoin()  # heartbeats that ended with an error begin only anew
             raise KafkaUnavailableError(error_text(error)) from error
 
@@ -111,6 +113,7 @@ class KafkaSource:
             [(tp, offset), *_] = error.args[0].items()
             raise out_of_range(tp, offset) from error
         except kafka_errors.KafkaError as error:
+            raise_denial(error)
             raise KafkaUnavailableError(error_text(error)) from error
         runs = {tp: join(found) for tp, found in fetched.items()}
         for tp, run in runs.items():
