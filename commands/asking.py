@@ -11,6 +11,7 @@ from aiokafka import errors as kafka_errors
 
 from config.kafka_client import kafka_client_options
 from config.settings import SettingsError, load_settings
+from streams.engine.errors import KafkaUnavailableError
 from streams.errors import HeadraceError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run_to_end(work: Coroutine[Any, Any, None], *, endless: bool = False) -> int
     except asyncio.CancelledError:
         if not ended_by:
             raise
-    except (kafka_errors.KafkaError, TimeoutError) as error:
+    except (kafka_errors.KafkaError, KafkaUnavailableError, TimeoutError) as error:
         raise HeadraceError(_told(error)) from error
     return 128 + ended_by[0] if ended_by and not endless else 0
 
@@ -68,7 +69,8 @@ def _told(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"Kafka did not answer within {ANSWER_TIMEOUT_S:g} s: do all of its brokers run?"
     name, text = type(error).__name__, str(error)
-    what = text if name in text else f"{name}: {text}".rstrip(": ")
-    if "Authorization" in name:
+    is_told = name in text or isinstance(error, KafkaUnavailableError)
+    what = text if is_told else f"{name}: {text}".rstrip(": ")
+    if "Authorization" in what:
         return f"Kafka does not allow it to this user: {what}; give it the right (an ACL)"
     return f"Kafka refuses: {what}"

@@ -31,8 +31,10 @@ class Lazy(NamedTuple):
 # Each module holds a click command under the command's name (with _ for -).
 COMMANDS = {
     "broker": Lazy("commands.broker", "Run the embedded Kafka in the foreground."),
+    "dead-letters": Lazy("commands.dead_letters", "Show the records that were refused, and why."),
     "demo": Lazy("commands.demo", "Show the whole application at work on this machine."),
     "faust": Lazy("commands.faust", "Faust's own command line on this application."),
+    "lag": Lazy("commands.lag", "Show how far the workers are behind."),
     "produce": Lazy("commands.produce", "Send events to a topic: JSON lines, or made-up traffic."),
     "topics": Lazy("commands.topics", "Make, list, describe and read topics."),
     "verify": Lazy("commands.verify", "Compare local state, changelogs and committed offsets."),

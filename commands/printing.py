@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Cell: TypeAlias = str | int | float | None
 """Numbers stand on the right; None (nothing known) is a dash."""
@@ -20,13 +23,13 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], title: str = "") -> None:
-    """Print a table: by rich on a terminal, else its header and rows in columns, without the title."""
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Print a table: by rich on a terminal, else its header and rows in columns."""
     cells = [list(row) for row in rows]
     if on_terminal():
         from rich.console import Console
 
-        Console(highlight=False).print(rich_table(headers, cells, title))
+        Console(highlight=False).print(rich_table(headers, cells))
         return
     lines = [list(headers), *([_plain(cell) for cell in row] for row in cells)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -34,15 +37,21 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], title: s
     click.echo("\n".join(_aligned(line, widths, numbers) for line in lines))
 
 
-def rich_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], title: str = "") -> object:
+def rich_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
     """Return the table as rich shows it."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for header, column in zip(headers, _columns(headers, rows), strict=True):
         right = _is_number_column(column)
-        table.add_column(header, justify="right" if right else "left", overflow="fold")
+        # The last one takes what is left of the line.
+        table.add_column(
+            header,
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=header != headers[-1],
+        )
     for row in rows:
         table.add_row(*map(_for_people, row))
     return table

@@ -50,7 +50,7 @@ _OF_MADE_UP = ("seconds", "seed", "users", "poison")
     help="With --rate: the same seed makes the same users and orders.  [default: random]",
 )
 @click.option(
-    "--users", type=click.IntRange(min=1), help="With --rate: users who order.  [default: 10000]"
+    "--users", type=click.IntRange(min=1), help="With --rate: users who come.  [default: 10000]"
 )
 @click.option(
     "--poison",
@@ -77,6 +77,8 @@ def produce(
     as_json: bool,
 ) -> int:
     """Send the lines of FILE to TOPIC, one JSON event each; or made-up traffic with --rate.
+
+    Made up are visits and orders, for both inputs of the application or for TOPIC alone.
 
     Without FILE, or with -, standard input is read to its end first. Every line is checked before
     any is sent: one that the application would refuse is named with its number, and nothing is

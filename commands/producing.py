@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
-from itertools import count, islice
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from commands.event_lines import Keys, Line, event_lines, faults, lines_as_they_are
@@ -93,34 +93,26 @@ async def send_made_up(
     settings: Settings,
     client: Mapping[str, Any],
     generator: OrderGenerator,
-    topic: str | None,
+    topics: list[str],
     *,
     rate: int,
     seconds: float | None,
 ) -> Outcome:
-    """Send `rate` made-up records a second for so long (None: until cancelled).
-
-    They are those of one topic, or of all (None). Raises HeadraceError for a topic that has none.
-    """
-    inputs = [known.name for known in TOPOLOGY.inputs]
-    if topic is not None and topic not in inputs:
-        raise HeadraceError(f"records are made up for {' and '.join(inputs)}, not for {topic}")
-    topics = inputs if topic is None else [topic]
+    """Send `rate` made-up records of these topics a second for so long (None: until cancelled)."""
     async with _sender(settings, client, topics) as sender:
 
         async def work() -> None:
-            made = generator.records(lambda: time.time_ns() // 1_000_000)
-            records = (record for record in made if record[0] in topics)
-            numbers = count(1)
+            made_up = generator.records(lambda: time.time_ns() // 1_000_000)
+            records = (record for record in made_up if record[0] in topics)
             start_s, elapsed_s, sent = time.monotonic(), 0.0, 0
             while seconds is None or elapsed_s < seconds:
                 await asyncio.sleep(_TICK_S)
                 elapsed_s = time.monotonic() - start_s
                 elapsed_s = elapsed_s if seconds is None else min(elapsed_s, seconds)
                 due = min(round(elapsed_s * rate) - sent, _MOST_A_TICK)
-                sent += due
-                for name, key, value in islice(records, due):
-                    await sender.send(name, key, value, next(numbers))
+                for topic, key, value in islice(records, due):
+                    sent += 1
+                    await sender.send(topic, key, value, sent)
                 await sender.send_batches()
 
         total = None if seconds is None else round(seconds * rate)

@@ -102,7 +102,7 @@ class Sender:
 
     async def send_batches(self) -> None:
         """Hand over what is in batches, full or not. Raises HeadraceError if one failed before."""
-        for place in list(self._batches):
+        for place in sorted(self._batches, reverse=True):  # users before their orders
             await self._send_batch(place)
 
     def _new_batch(self, place: tuple[str, int], number: int) -> tuple[Any, int]:

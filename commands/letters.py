@@ -1,0 +1,91 @@
+"""Dead letters as commands read them: what their headers say, and where they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from commands.printing import printable, shown, time_text
+from streams.engine.records import Reason
+
+_STACKTRACE = "__streams.errors.stacktrace"
+
+
+class Letter(NamedTuple):
+    """A dead letter; what a header does not tell is a question mark, or -1."""
+
+    source: str
+    """`topic-partition@offset` of the record that was refused."""
+    reason: str
+    agent: str
+    message: str
+    refused_at_ms: int
+    trace: str
+    headers: dict[str, str]
+    """All but the trace."""
+    record: Any
+
+
+class ReasonCount(msgspec.Struct, kw_only=True):
+    """How many letters have a reason (and agent, for what a rule did), and when the last came."""
+
+    reason: str
+    agent: str
+    count: int
+    last_refused_at: int
+
+
+def letter(record: Any) -> Letter:
+    """Return a record of the dead-letter topic as the letter that it is."""
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    trace = headers.pop(_STACKTRACE, "")
+    topic, partition, offset = (
+        headers.get(f"__streams.errors.{part}", "?") for part in ("topic", "partition", "offset")
+    )
+    refused_at = headers.get("headrace.first-failed-at", "")
+    return Letter(
+        f"{topic}-{partition}@{offset}",
+        headers.get("headrace.reason", "?"),
+        headers.get("headrace.agent", ""),
+        headers.get("__streams.errors.message", "?"),
+        int(refused_at) if refused_at.isdecimal() else -1,
+        trace,
+        headers,
+        record,
+    )
+
+
+def counted(letters: Iterable[Letter]) -> list[ReasonCount]:
+    """Return the counts in the order of the reasons, then by agent."""
+    counts: Counter[tuple[str, str]] = Counter()
+    last: dict[tuple[str, str], int] = {}
+    for each in letters:
+        kind = each.reason, each.agent
+        counts[kind] += 1
+        last[kind] = max(last.get(kind, -1), each.refused_at_ms)
+    order = {reason.value: number for number, reason in enumerate(Reason)}
+    kinds = sorted(counts, key=lambda kind: (order.get(kind[0], len(order)), kind))
+    return [
+        ReasonCount(reason=kind[0], agent=kind[1], count=counts[kind], last_refused_at=last[kind])
+        for kind in kinds
+    ]
+
+
+def told(each: Letter) -> Iterator[str]:
+    """Yield the lines for people: what its headers say, the trace, and the value as it came."""
+    record = each.record
+    yield f"{each.source}  {each.reason}  {printable(each.message)}"
+    kept_as = f"{record.topic}-{record.partition}@{record.offset}"
+    yield f"refused at {time_text(each.refused_at_ms)}, kept as {kept_as}"
+    yield ""
+    for name, value in each.headers.items():
+        yield f"{printable(name)}: {printable(value)}"
+    yield f"key: {'none' if record.key is None else shown(record.key)}"
+    if each.trace:
+        yield "\ntrace:"
+        yield from map(printable, each.trace.rstrip().splitlines())
+    yield f"\nvalue, {len(record.value or b''):,} bytes:"
+    yield shown(record.value)
