@@ -50,8 +50,8 @@ def keep_users(events: Iterable[UserEvent], users: MutableMapping[str, User]) ->
             case UserDeleted():
                 users.pop(user_id, None)
                 continue
-            case UserPasswordChanged():
-                pass  # it tells that there is such a user, and no more
+            case _:
+                pass  # a changed password tells that there is such a user, and no more
         users[user_id] = row
 
 
