@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError
 from streams.engine.records import Reason, Record
+from streams.engine.table import Turn
 from streams.engine.turns import Slice
 from streams.errors import HeadraceError
 
@@ -36,8 +37,14 @@ class TooLargeError(Exception):
 class Workplace(Protocol):
     """What a batch needs of its task."""
 
-    def part_for(self, flow: Flow, table: Table[Any], batch: "Batch") -> Mapping[Any, Any]:
-        """Return the task's part of a table as `flow` may use it for a batch. Raises DefinitionError."""
+    def part_for(self, flow: Flow, table: Table[Any], turn: Turn | None) -> Mapping[Any, Any]:
+        """Return the task's part of a table as `flow` may use it. Raises DefinitionError.
+
+        `turn` is that of the rule in its loop; None where turns do not matter.
+        """
+
+    def meets_others(self, flow: Flow) -> bool:
+        """Tell whether what the flow's rule sees of tables, or others see of its table, hangs on turns."""
 
     def encode(self, flow: Flow, events: Iterable[Event]) -> list[Record]:
         """Return derived events as records. Raises TooLargeError."""
@@ -51,7 +58,7 @@ class Batch:
     """
 
     __slots__ = (
-        "_by_type", "_keys", "_running", "_workplace", "events", "failures", "fatal", "finished",
+        "_by_type", "_running", "_turns_ms", "_workplace", "events", "failures", "fatal", "finished",
         "outputs", "partition", "topic",
     )  # fmt: skip
 
@@ -66,7 +73,7 @@ class Batch:
         self.topic = topic
         self.partition = partition
         self.events = piece.events
-        self._keys: Slice | frozenset[str] = piece
+        self._turns_ms = piece.turns_ms
         self.finished = asyncio.get_running_loop().create_future()
         self.failures: dict[str, Failure] = {}
         self.fatal: BaseException | None = None
@@ -74,12 +81,6 @@ class Batch:
         self._running = {flow.name for flow in flows}
         self._by_type: dict[type[Any], Sequence[Any]] = {}
         self._workplace = workplace
-
-    def keys(self) -> frozenset[str]:
-        """Return the keys of the events' records."""
-        if isinstance(self._keys, Slice):
-            self._keys = frozenset(map(bytes.decode, self._keys.keys(len(self.events))))
-        return self._keys
 
     def of(self, event_type: type[E]) -> Sequence[E]:
         """Return the events of exactly this type, in their order."""
@@ -93,15 +94,21 @@ class Batch:
         return self._by_type[event_type]
 
     def run(
-        self, flow: Flow, rule: Callable[..., Iterable[Event] | None], *args: Any, **params: Any
+        self,
+        flow: Flow,
+        rule: Callable[..., Iterable[Event] | None],
+        events: Sequence[Any],
+        *tables: Table[Any],
+        **params: Any,
     ) -> None:
         """Run a flow's rule: its changes and outputs stay in the batch until the batch is accepted."""
+        turn = Turn() if self._turns_ms and self._workplace.meets_others(flow) else None
         try:
-            bound = [
-                self._workplace.part_for(flow, arg, self) if isinstance(arg, Table) else arg
-                for arg in args
-            ]
-            derived = rule(*bound, **params)
+            parts = [self._workplace.part_for(flow, table, turn) for table in tables]
+            at_their_turns = (
+                events if turn is None else turn.through(events, self._turns_of(events))
+            )
+            derived = rule(at_their_turns, *parts, **params)
             if derived is not None:
                 self.outputs.setdefault(flow.name, []).extend(self._workplace.encode(flow, derived))
         except TooLargeError as error:
@@ -111,6 +118,21 @@ class Batch:
         except Exception as error:  # noqa: BLE001 - whatever a rule raises, a record may be the cause
             self.failures.setdefault(flow.name, Failure(flow, error))
 
+    def _turns_of(self, events: Sequence[Any]) -> Sequence[int]:
+        """Return the turn of each of these events, which must be of this batch and in its order."""
+        if events is self.events:
+            return self._turns_ms
+        all_turns = zip(self.events, self._turns_ms, strict=True)
+        turns_ms = [
+            next((at_ms for other, at_ms in all_turns if other is event), None) for event in events
+        ]
+        if None in turns_ms:
+            msg = (
+                "a rule that uses a joined table must be given events of its batch, in their order"
+            )
+            raise DefinitionError(msg)
+        return cast("list[int]", turns_ms)
+
     def release(self) -> None:
         """Let go of the events while they are still in the processor's caches.
 
@@ -118,7 +140,6 @@ class Batch:
         twice the time.
         """
         self.events = ()
-        self._keys = frozenset()
         self._by_type.clear()
         self.outputs.clear()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from streams.operators.windows import TumblingWindows
@@ -102,10 +103,17 @@ class Topology:
 
     @property
     def inputs(self) -> tuple[Topic, ...]:
-        """Return every topic read; joined tables' inputs first, since those take their turn first on ties."""
-        joined = {table.name for flow in self.flows for table in flow.joins}
-        of_tables = [t for f in self.flows if f.keeps and f.keeps.name in joined for t in f.reads]
-        return _unique([*of_tables, *(t for flow in self.flows for t in flow.reads)])
+        """Return every topic read; each before those that are joined with a table that is kept from it.
+
+        In this order they take their turns on ties (law 9). Raises graphlib.CycleError if none is such.
+        """
+        keepers = {flow.keeps.name: flow for flow in self.flows if flow.keeps}
+        before: dict[Topic, list[Topic]] = {t: [] for flow in self.flows for t in flow.reads}
+        for flow in self.flows:
+            for table in flow.joins:
+                for topic in flow.reads:
+                    before[topic] += keepers[table.name].reads if table.name in keepers else ()
+        return tuple(TopologicalSorter(before).static_order())
 
 
 def _unique(items: Iterable[Any]) -> tuple[Any, ...]:

@@ -7,13 +7,13 @@ and a 14 s callback once made two owners (decision 0003).
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
 from streams.engine.assignor import TaskGrouping, stored_tasks
 from streams.engine.clock import Clock, SystemClock
-from streams.engine.cluster import Bounds, Cluster, Source
+from streams.engine.cluster import Bounds, Cluster, Owner, Source
 from streams.engine.committing import start_commit
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Topology
@@ -78,6 +78,7 @@ class Engine:
         self._memory = memory or StoreMemory()
         self._subtopologies = subtopologies(topology)
         self._source: Source | None = None
+        self._grouping: TaskGrouping | None = None
         self._owners: dict[TopicPartition, Task] = {}
         self._assigned = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -97,11 +98,16 @@ class Engine:
         """Tell whether the group has assigned tasks to this worker, or told it that there are none."""
         return self._is_member
 
+    @property
+    def owners(self) -> Sequence[Owner]:
+        """Return who owns which task in the whole group, as its leader told last; nothing before that."""
+        return () if self._grouping is None else self._grouping.owners
+
     # -- life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Join the group and begin to work. Raises HeadraceError where Kafka is not there."""
-        grouping = TaskGrouping(
+        self._grouping = TaskGrouping(
             self._subtopologies,
             self.partitions,
             lambda: self._stored | {t.id: t.stored() for t in self.tasks.values() if t.store},
@@ -109,7 +115,7 @@ class Engine:
         )
         self._stored = stored_tasks(self.config.data_dir / self.config.application_id)
         topics = sorted({t.name for s in self._subtopologies for t in s.inputs})
-        self._source = self.cluster.source(topics, self, grouping)
+        self._source = self.cluster.source(topics, self, self._grouping)
         await self._source.start()
         self._loop = self._spawn(self._run(), "engine")
 
@@ -367,26 +373,24 @@ class Engine:
             self._start_due_commits()
 
     async def _take_turn(self, task: Task, source: Source) -> bool:
-        """Process the task's next slice; tell whether there was one and the task may go on."""
+        """Process the task's next step; tell whether there was one and the task may go on."""
         async with self._turn:
             if not self._may_work(task):
                 return False
-            taken = task.next_slice(lambda tp: source.backlog(tp) > 0)
-            if taken is None:
-                return False
-            tp, piece = taken
-            reach(Step.PROCESS_BEFORE_BATCH)
-            begun_s = self.clock.monotonic_s()
-            try:
-                await process(task, tp, piece, self._deliver, self.failed)
-            except OvertakenError:
-                return False
-            except StoreCorruptError as error:
-                self._retake(task, error)
-                return False
-            reach(Step.PROCESS_AFTER_BATCH)
-            self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
-            return True
+            step = task.next_step(lambda tp: source.backlog(tp) > 0)
+            for tp, piece in step:
+                reach(Step.PROCESS_BEFORE_BATCH)
+                begun_s = self.clock.monotonic_s()
+                try:
+                    await process(task, tp, piece, self._deliver, self.failed)
+                except OvertakenError:
+                    return False
+                except StoreCorruptError as error:
+                    self._retake(task, error)
+                    return False
+                reach(Step.PROCESS_AFTER_BATCH)
+                self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
+            return bool(step)
 
     def _start_due_commits(self) -> None:
         now_s = self.clock.monotonic_s()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError
 from typing import Any, Final
 
 from streams.engine.definitions import Flow, Table, Topic, Topology, WindowedTable
@@ -73,6 +74,12 @@ def check(topology: Topology) -> None:
     for flow in topology.flows:
         for table in flow.joins:
             _check_join(flow, table, keepers)
+    try:
+        _ = topology.inputs
+    except CycleError as error:
+        circle = " and ".join(sorted({topic.name for topic in error.args[1]}))
+        msg = f"inputs {circle} are each joined with a table that is kept from the other"
+        raise DefinitionError(msg) from error
 
 
 def _check_join(flow: Flow, table: Table[Any], keepers: Mapping[str, Flow]) -> None:

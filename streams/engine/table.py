@@ -5,7 +5,7 @@ and committed rows, decoded), and the store. A batch's writes become known when 
 reach the store when their epoch is committed, and never before (law 3).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Generic, TypeVar
 
 from streams.engine.definitions import Table, WindowedTable, WindowKey
@@ -14,6 +14,7 @@ from streams.engine.store import Store
 from streams.operators.windows import StreamTime, T
 
 V = TypeVar("V")
+E = TypeVar("E")
 _UNREAD: Final[Any] = object()
 
 # Rows that one commit removes because their windows are gone, at most: after a silence of days a
@@ -24,7 +25,7 @@ EXPIRED_AT_ONCE: Final = 50_000
 class TablePart(MutableMapping[Any, V], Generic[V]):
     """One partition's rows of a table. Rows must be immutable: a change is a new row."""
 
-    __slots__ = ("_batch", "_known", "_store", "epochs", "table")
+    __slots__ = ("_batch", "_known", "_store", "_turned", "epochs", "table", "versions")
 
     def __init__(self, table: Table[V], store: Store) -> None:
         self.table = table
@@ -33,6 +34,9 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
         self._known: dict[Any, V | None] = {}
         self.epochs: list[dict[Any, V | None]] = [{}]
         """Changes of the open epochs, oldest first; None deletes. The last one is still growing."""
+        self._turned: list[tuple[Any, int, V | None]] = []
+        self.versions: dict[Any, list[tuple[int, V | None]]] = {}
+        """What the rows changed in this step of the inputs were from which turn on (ms); -1: before it."""
 
     # -- what rules use -------------------------------------------------------------------------
 
@@ -74,6 +78,25 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    # -- joins (law 9) ---------------------------------------------------------------------------
+
+    def change_at(self, turn_ms: int, key: Any, row: V | None) -> None:
+        """Change a row, from this turn on; None deletes it."""
+        self._turned.append((key, turn_ms, row))
+        self._batch[key] = row
+
+    def at(self, turn_ms: int, key: Any) -> V | None:
+        """Return the row as it was at a turn of this step."""
+        versions = self.versions.get(key)
+        if versions is None:
+            found: V | None = self.get(key)
+            return found
+        return next(row for since_ms, row in reversed(versions) if since_ms <= turn_ms)
+
+    def begin_step(self) -> None:
+        """Forget what rows were before: no event's turn lies there any more."""
+        self.versions.clear()
+
     # -- what the engine uses -------------------------------------------------------------------
 
     def batch_changes(self) -> Mapping[Any, V | None]:
@@ -82,6 +105,8 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
 
     def accept_batch(self) -> None:
         """Make the running batch's writes part of the growing epoch."""
+        if self._turned:
+            self._keep_versions()
         if self._batch:
             self._known.update(self._batch)
             self.epochs[-1].update(self._batch)
@@ -90,6 +115,7 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
     def undo_batch(self) -> None:
         """Forget what the running batch wrote."""
         self._batch.clear()
+        self._turned.clear()
 
     def seal(self) -> dict[Any, V | None]:
         """Begin a new epoch; return the changes of the one that ends. All before it must be committed."""
@@ -106,8 +132,19 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
     def reset(self) -> None:
         """Forget everything that is not in the store, and what was read from it."""
         self._batch.clear()
+        self._turned.clear()
+        self.versions.clear()
         self._known.clear()
         self.epochs = [{}]
+
+    def _keep_versions(self) -> None:
+        changed, self._batch = self._batch, {}  # what lies below it: the rows before this batch
+        for key, turn_ms, row in self._turned:
+            if key not in self.versions:
+                self.versions[key] = [(-1, self.get(key))]
+            self.versions[key].append((turn_ms, row))
+        self._turned.clear()
+        self._batch = changed
 
     def _read(self, key: Any) -> V | None:
         value = self._store.get(self.table.name, self.table.key_text(key))
@@ -217,35 +254,89 @@ def part_of(table: Table[Any], store: Store) -> TablePart[Any]:
     )
 
 
-class ReadOnlyPart(Mapping[Any, V], Generic[V]):
-    """A table part that a joining flow may read, at the keys of its batch, and not write."""
+class Turn:
+    """The turn that a rule is at in its loop over a batch's events; None before and behind it."""
 
-    __slots__ = ("_keys", "_part")
+    __slots__ = ("at_ms",)
 
-    def __init__(self, part: TablePart[V], keys: Collection[str]) -> None:
-        """`keys` are those of the batch's records."""
-        self._part = part
-        self._keys = keys
+    def __init__(self) -> None:
+        self.at_ms: int | None = None
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return the row as of the turn of the key's records, or `default`. Raises DefinitionError."""
-        if key not in self._keys:
+    def through(self, events: Iterable[E], turns_ms: Iterable[int]) -> Iterator[E]:
+        """Yield the events, each at its turn."""
+        for event, self.at_ms in zip(events, turns_ms, strict=True):
+            yield event
+        self.at_ms = None
+
+    def of(self, table: Table[Any]) -> int:
+        """Return it for a use of a table. Raises DefinitionError where there is none."""
+        if self.at_ms is None:
             msg = (
-                f"table {self._part.table.name} is joined on the record's key, and {key!r} is none of this "
-                f"batch: what that row was at the record's turn is not known"
+                f"table {table.name} is joined, so that what it holds depends on the event: a rule must "
+                f"use it while it is at the event, in its loop over the events"
             )
             raise DefinitionError(msg)
+        return self.at_ms
+
+
+class TurnedPart(MutableMapping[Any, V], Generic[V]):
+    """A joined table's part as its own flow uses it: each change is kept with its turn (law 9)."""
+
+    __slots__ = ("_part", "_turn")
+
+    def __init__(self, part: TablePart[V], turn: Turn) -> None:
+        self._part = part
+        self._turn = turn
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the key's row, or `default`."""
         return self._part.get(key, default)
 
-    def __getitem__(self, key: str) -> V:
+    def __getitem__(self, key: Any) -> V:
+        return self._part[key]
+
+    def __setitem__(self, key: Any, row: V) -> None:
+        self._part.change_at(self._turn.of(self._part.table), key, row)
+
+    def __delitem__(self, key: Any) -> None:
+        if key not in self._part:
+            raise KeyError(key)
+        self._part.change_at(self._turn.of(self._part.table), key, None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._part)
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+
+class JoinedPart(Mapping[Any, V], Generic[V]):
+    """A table part that another flow reads, as of the turn of the event it is at, and never writes."""
+
+    __slots__ = ("_part", "_turn")
+
+    def __init__(self, part: TablePart[V], turn: Turn | None) -> None:
+        """Without a turn nothing was changed that comes after any event of the batch."""
+        self._part = part
+        self._turn = turn
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the row as of the present turn, or `default`. Raises DefinitionError outside the loop."""
+        if self._turn is None:
+            return self._part.get(key, default)
+        row = self._part.at(self._turn.of(self._part.table), key)
+        return default if row is None else row
+
+    def __getitem__(self, key: Any) -> V:
         row: V | None = self.get(key)
         if row is None:
             raise KeyError(key)
         return row
 
-    def __iter__(self) -> Iterator[str]:
-        """Walk those of the batch's keys that have a row."""
-        return (key for key in self._keys if self._part.get(key) is not None)
+    def __iter__(self) -> Iterator[Any]:
+        """Walk the keys that have a row at the present turn."""
+        keys = dict.fromkeys([*self._part, *self._part.versions])
+        return (key for key in keys if self.get(key) is not None)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

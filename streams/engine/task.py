@@ -25,7 +25,7 @@ from streams.engine.errors import DefinitionError
 from streams.engine.layout import Subtopology
 from streams.engine.records import Reason, Record, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
-from streams.engine.table import ReadOnlyPart, TablePart, WindowedPart
+from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, WindowedPart
 from streams.engine.turns import Slice, Turns, pieces, whole
 
 # Amounts beyond 2**53 cents are Decimals; the contract wants them as JSON numbers.
@@ -123,12 +123,14 @@ class Task:
         """Tell whether more of an input should be fetched: one that is ahead of the others waits."""
         return not self._fetched[source]
 
-    def next_slice(self, may_come: Any) -> tuple[TopicPartition, Slice] | None:
-        """Return what is to be processed next, if anything is (law 9)."""
+    def next_step(self, may_come: Any) -> list[tuple[TopicPartition, Slice]]:
+        """Return what is to be processed next, if anything is: all of it before a commit (law 9)."""
         for source, fetched in self._fetched.items():
             if fetched and not self._turns.waiting(source):
                 run = fetched.popleft()
                 self._turns.offer(source, whole(run, self._codecs[source.topic].decode(run)))
+        for table in self.subtopology.joined:
+            self.parts[table.name].begin_step()
         return self._turns.take(may_come, self.config.max_batch_records)
 
     def batch(self, source: TopicPartition, piece: Slice) -> Batch:
@@ -138,12 +140,18 @@ class Task:
 
     # -- what a batch needs ---------------------------------------------------------------------
 
-    def part_for(self, flow: Flow, table: Table[Any], batch: Batch) -> Mapping[Any, Any]:
-        """Return this task's part of a table as `flow` may use it for a batch. Raises DefinitionError."""
-        if flow.keeps is table:
-            return self.parts[table.name]
-        if table in flow.joins:
-            return ReadOnlyPart(self.parts[table.name], batch.keys())
+    def meets_others(self, flow: Flow) -> bool:
+        """Tell whether what the flow's rule sees of tables, or others see of its table, hangs on turns."""
+        return bool(flow.joins) or flow.keeps in self.subtopology.joined
+
+    def part_for(self, flow: Flow, table: Table[Any], turn: Turn | None) -> Mapping[Any, Any]:
+        """Return this task's part of a table as `flow` may use it. Raises DefinitionError."""
+        part = self.parts.get(table.name)
+        if part is not None and flow.keeps is table:
+            joined = table in self.subtopology.joined
+            return TurnedPart(part, turn) if joined and turn is not None else part
+        if part is not None and table in flow.joins:
+            return JoinedPart(part, turn)
         msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
         raise DefinitionError(msg)
 
@@ -174,8 +182,6 @@ class Task:
     def accept(self, source: TopicPartition, piece: Slice, batch: Batch | None) -> None:
         """Make a processed slice part of the open epoch: changes, outputs, dead letters, position."""
         flows = self.subtopology.readers(source.topic)
-        if batch is not None:
-            self._check_changed_keys(flows, batch)
         late = {part.table.name: part.late for part in self.windowed_parts()}
         for part in self.parts.values():
             part.accept_batch()
@@ -190,21 +196,6 @@ class Task:
                 dead_letters.rejected(source, piece.run, reject, now_ms) for reject in rejects
             ]
         self._advance(source, piece, Counts(processed=len(piece.events), dead=len(rejects)), late)
-
-    def _check_changed_keys(self, flows: Iterable[Flow], batch: Batch) -> None:
-        """Raise DefinitionError where a flow changed a joined row that is not its records' own.
-
-        The turns of a key's records are what keeps a join right (see Turns).
-        """
-        for flow in flows:
-            if flow.keeps in self.subtopology.joined:
-                changed = self.parts[flow.keeps.name].batch_changes().keys()
-                if foreign := changed - batch.keys():
-                    msg = (
-                        f"flow {flow.name} changed {min(foreign)!r} of table {flow.keeps.name} for a record "
-                        f"with another key: a table that others join is kept by the record's key"
-                    )
-                    raise DefinitionError(msg)
 
     def drop(self, source: TopicPartition, piece: Slice, failure: Failure) -> None:
         """Dead-letter the one event of a slice; nothing that it did stays."""

@@ -15,7 +15,9 @@ _event_time_ms: Final = attrgetter("timestamp")
 class Slice(NamedTuple):
     """Records `begin` to `end` (exclusive) of a run, of which `events` are to be processed.
 
-    `events[i]` came from record `indexes[i]`; the other records were skipped or rejected.
+    `events[i]` came from record `indexes[i]`; the other records were skipped or rejected. Its turn
+    among the task's inputs is `turns_ms[i]`, a time that never falls; none where no other input's
+    turn comes in between.
     """
 
     run: Run
@@ -24,6 +26,7 @@ class Slice(NamedTuple):
     end: int
     indexes: Sequence[int]
     events: Sequence[Any]
+    turns_ms: Sequence[int] = ()
 
     @property
     def next_offset(self) -> int:
@@ -36,17 +39,22 @@ class Slice(NamedTuple):
         """Return the rejected records within this slice."""
         return [r for r in self.decoded.rejects if self.begin <= r.at < self.end]
 
-    def keys(self, count: int) -> list[bytes]:
-        """Return the record keys of the first `count` events."""
-        keys = self.run.keys
-        return [keys[index] or b"" for index in self.indexes[:count]]
-
     def split(self, count: int) -> tuple["Slice", "Slice"]:
         """Return the slice up to its event `count`, and the rest. Records between go with the former."""
         middle = self.indexes[count]
         return (
-            self._replace(end=middle, indexes=self.indexes[:count], events=self.events[:count]),
-            self._replace(begin=middle, indexes=self.indexes[count:], events=self.events[count:]),
+            self._replace(
+                end=middle,
+                indexes=self.indexes[:count],
+                events=self.events[:count],
+                turns_ms=self.turns_ms[:count],
+            ),
+            self._replace(
+                begin=middle,
+                indexes=self.indexes[count:],
+                events=self.events[count:],
+                turns_ms=self.turns_ms[count:],
+            ),
         )
 
 
@@ -76,13 +84,12 @@ class Turns:
     input before those that join the table). Within an input, offset order always holds.
 
     What is taken comes in steps, so that inputs which alternate give no tiny batches: of each input
-    all that is due up to a common turn, one input after the other. That changes the order of records
-    with different keys alone: a step ends before it would change that of one key's (decision 0014).
+    all that is due up to a common turn, one input after the other. A joined table keeps what its rows
+    were within the step (decision 0014).
     """
 
     def __init__(self, inputs: Sequence[TopicPartition]) -> None:
         self._queues: dict[TopicPartition, deque[Slice]] = {i: deque() for i in inputs}
-        self._step: deque[tuple[TopicPartition, Slice]] = deque()
 
     def offer(self, input_: TopicPartition, waiting: Slice) -> None:
         """Queue a slice behind those that its input queued before."""
@@ -94,81 +101,53 @@ class Turns:
 
     def clear(self) -> None:
         """Forget what is queued."""
-        self._step.clear()
         for queue in self._queues.values():
             queue.clear()
 
     def take(
         self, may_come: Callable[[TopicPartition], bool], limit: int
-    ) -> tuple[TopicPartition, Slice] | None:
-        """Return the next input and at most `limit` of its events.
+    ) -> list[tuple[TopicPartition, Slice]]:
+        """Return the next step: a slice of at most `limit` events of each input that has its turn.
 
-        None if nothing is queued, or an input with nothing queued may still get older events:
-        `may_come` tells whether it has records that were not fetched yet.
+        To be processed in this order, and committed together or not at all. Empty if nothing is
+        queued, or an input with nothing queued may still get older events: `may_come` tells whether
+        it has records that were not fetched yet.
         """
-        if self._step:
-            return self._step.popleft()
         queued: list[TopicPartition] = []
         starved = False
         for input_, queue in self._queues.items():
             if queue and not queue[0].events:  # skipped and rejected records take no turn
-                return input_, queue.popleft()
+                return [(input_, queue.popleft())]
             if queue:
                 queued.append(input_)
             else:
                 starved = starved or (len(self._queues) > 1 and may_come(input_))
         if starved or not queued:
-            return None
-        counts = [limit] if len(queued) == 1 else self._due(queued, limit)
-        for input_, count in zip(queued, counts, strict=True):
-            if count:
-                self._step.append((input_, _cut(self._queues[input_], count)))
-        return self._step.popleft()
+            return []
+        if len(queued) == 1:
+            return [(queued[0], _cut(self._queues[queued[0]], limit))]
+        return self._step(queued, limit)
 
-    def _due(self, queued: Sequence[TopicPartition], limit: int) -> list[int]:
-        """Return how many events of each input make up the next step."""
-        heads = [self._queues[input_][0] for input_ in queued]
+    def _step(
+        self, queued: Sequence[TopicPartition], limit: int
+    ) -> list[tuple[TopicPartition, Slice]]:
         # An event's turn never comes before that of one ahead of it in its input. To take the input
         # whose next event is oldest is to go by the highest event time so far, ties by precedence.
-        turns = [list(accumulate(map(_event_time_ms, h.events[:limit]), max)) for h in heads]
+        turns = [
+            list(accumulate(map(_event_time_ms, self._queues[input_][0].events[:limit]), max))
+            for input_ in queued
+        ]
         # Nothing is known of an input beyond its last event here.
-        last_ms, first_out = min((times[-1], rank) for rank, times in enumerate(turns))
-        counts = _before(turns, last_ms, first_out, len(turns[first_out]))
-        keys = [head.keys(count) for head, count in zip(heads, counts, strict=True)]
-        if swapped := min(_swapped(turns, keys), default=None):
-            counts = _before(turns, *swapped)
-        return counts
-
-
-def _before(turns: Sequence[Sequence[int]], time_ms: int, rank: int, count: int) -> list[int]:
-    """Return how many events of each input come before event `count` of input `rank`, at `time_ms`."""
-    cuts = (bisect_right if other <= rank else bisect_left for other in range(len(turns)))
-    counts = [cut(times, time_ms) for cut, times in zip(cuts, turns, strict=True)]
-    counts[rank] = count
-    return counts
-
-
-def _swapped(
-    turns: Sequence[Sequence[int]], keys: Sequence[Sequence[bytes]]
-) -> Iterator[tuple[int, int, int]]:
-    """Yield each first event that would go before an earlier one of its key: time, input, index.
-
-    Within a step inputs go one after the other. An event must not go ahead of another of its key
-    whose turn comes before its own.
-    """
-    for rank, earlier in enumerate(keys):
-        of_earlier = set(earlier)
-        for other in range(rank + 1, len(keys)):
-            if of_earlier.isdisjoint(keys[other]):
-                continue
-            first_ms: dict[bytes, int] = {}
-            for key, time_ms in zip(keys[other], turns[other], strict=False):
-                first_ms.setdefault(key, time_ms)
-            for index, key in enumerate(earlier):
-                time_ms = turns[rank][index]
-                if first_ms.get(key, time_ms) < time_ms:
-                    yield time_ms, rank, index
-                    break
+        horizon_ms, rank = min((of_input[-1], rank) for rank, of_input in enumerate(turns))
+        step = []
+        for other, (input_, of_input) in enumerate(zip(queued, turns, strict=True)):
+            within = bisect_right if other <= rank else bisect_left
+            if count := within(of_input, horizon_ms):
+                piece = _cut(self._queues[input_], count)
+                step.append((input_, piece._replace(turns_ms=of_input[:count])))
+        if len(step) == 1:  # nobody else's turn comes in between
+            step = [(input_, piece._replace(turns_ms=())) for input_, piece in step]
+        return step
 
 
 def _cut(queue: deque[Slice], count: int) -> Slice:

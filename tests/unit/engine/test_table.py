@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from streams.engine.definitions import Table
 from streams.engine.errors import DefinitionError
 from streams.engine.store import Position, Store, StoreMemory
-from streams.engine.table import ReadOnlyPart, TablePart
+from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart
 
 COUNTS: Table[int] = Table("counts", lambda row: b"%d" % row, int)
 
@@ -109,22 +109,58 @@ def test_none_is_no_row(part: TablePart[int]) -> None:
 
 
 def test_a_joined_part_can_be_read_and_not_written(part: TablePart[int]) -> None:
-    joined: Any = ReadOnlyPart(part, ["b", "x", "a"])
+    joined: Any = JoinedPart(part, None)
     part["b"] = 2
-    assert (joined["b"], joined.get("x", 0), len(joined)) == (2, 0, 2)
-    assert list(joined) == ["b", "a"]
-    with pytest.raises(KeyError):
-        joined["x"]
+    assert (joined["b"], joined.get("x", 0), len(joined)) == (2, 0, 3)
+    assert list(joined) == ["a", "c", "b"]
     with pytest.raises(DefinitionError, match="table counts is only joined here"):
         joined["b"] = 3
 
 
-def test_a_joined_part_shows_no_row_but_those_of_its_batch(part: TablePart[int]) -> None:
-    joined: Any = ReadOnlyPart(part, ["b"])
-    with pytest.raises(
-        DefinitionError, match="table counts is joined on the record's key, and 'a'"
-    ):
-        joined.get("a")
+def test_a_joined_part_shows_each_row_as_it_was_at_the_turn(part: TablePart[int]) -> None:
+    turn = Turn()
+    kept = TurnedPart(part, turn)
+    for key in turn.through(["a", "b", "a", "c"], [10, 20, 20, 30]):
+        if key == "c":
+            del kept[key]
+        else:
+            kept[key] = kept.get(key, 0) + 100
+    part.accept_batch()
+    joined = JoinedPart(part, turn)
+    seen = [dict(joined) for _ in turn.through("....", [9, 10, 20, 30])]
+    assert seen == [
+        {"a": 1, "c": 3},
+        {"a": 101, "c": 3},
+        {"a": 201, "c": 3, "b": 100},
+        {"a": 201, "b": 100},
+    ]
+    assert dict(part) == {"a": 201, "b": 100}
+    with pytest.raises(KeyError):
+        del kept["c"]
+
+
+def test_what_a_batch_that_is_undone_changed_was_at_no_turn(part: TablePart[int]) -> None:
+    turn = Turn()
+    kept = TurnedPart(part, turn)
+    for _ in turn.through(".", [10]):
+        kept["a"] = 7
+    part.undo_batch()
+    for _ in turn.through(".", [20]):
+        kept["a"] = 8
+    part.accept_batch()
+    assert [JoinedPart(part, turn)["a"] for _ in turn.through("..", [15, 25])] == [1, 8]
+    part.begin_step()
+    assert [JoinedPart(part, turn)["a"] for _ in turn.through(".", [5])] == [8]
+
+
+def test_a_joined_table_is_not_used_outside_the_loop_over_the_events(part: TablePart[int]) -> None:
+    turn = Turn()
+    events = list(turn.through("..", [1, 2]))
+    assert len(events) == 2
+    with pytest.raises(DefinitionError, match="table counts is joined.*in its loop"):
+        TurnedPart(part, turn)["a"] = 2
+    with pytest.raises(DefinitionError, match="table counts is joined.*in its loop"):
+        JoinedPart(part, turn).get("a")
 
 
 def test_what_is_known_stays_bounded_and_open_epochs_are_never_forgotten(
