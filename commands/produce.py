@@ -102,10 +102,16 @@ def produce(
     if rate is not None:
         from commands.producing import send_made_up
         from demo.generator import OrderGenerator
+        from streams.topology import TOPOLOGY
 
+        topics = [each.name for each in TOPOLOGY.inputs if topic in {None, each.name}]
+        if not topics:
+            raise click.UsageError(
+                f"--rate makes up records of the application's inputs, not of {topic}"
+            )
         number = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
         generator = OrderGenerator(number, users or _USERS, poison or 0.0)
-        work = send_made_up(settings, client, generator, topic, rate=rate, seconds=seconds)
+        work = send_made_up(settings, client, generator, topics, rate=rate, seconds=seconds)
         return run_to_end(_told(work, as_json=as_json), endless=seconds is None)
     if topic is None:
         raise click.UsageError("Missing argument 'TOPIC' (only --rate goes without)")
