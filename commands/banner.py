@@ -20,7 +20,7 @@ def show_banner(settings: Settings, topology: Topology, partitions: int) -> None
     """Tell how this worker is set up: a few lines on a terminal, else one log line with fields."""
     facts = banner_facts(settings, topology, partitions)
     if not sys.stderr.isatty():
-        log.info("worker", extra=dict(facts))
+        log.info("worker starts", extra=dict(facts))
         return
     from rich.console import Console
     from rich.table import Table

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from streams.engine.connect import raise_refusal
-from streams.errors import BrokerUnreachableError, TopicError
+from streams.errors import AccessDeniedError, BrokerUnreachableError, TopicError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -249,7 +254,10 @@ async def _create(
         again: set[str] = set()
         for name, code, *text in answer.topic_errors:
             error = for_code(code)
-            if code == 0 or error is TopicAlreadyExistsError:
+            if code == 0:
+                continue
+            if error is TopicAlreadyExistsError:  # by somebody else just now; or not for our eyes
+                await _refuse_hidden(admin, name)
                 continue
             if not error.retriable:
                 reason = (text and text[0]) or error.description or error.__name__
@@ -259,6 +267,17 @@ async def _create(
         topics = [topic for topic in topics if topic.name in again]
         if topics:
             await asyncio.sleep(_RETRY_S)
+
+
+async def _refuse_hidden(admin: AIOKafkaAdminClient, name: str) -> None:
+    """Raise AccessDeniedError for a topic that exists, if this user may not even describe it."""
+    [topic] = await admin.describe_topics([name])
+    if for_code(topic["error_code"]) is TopicAuthorizationFailedError:
+        message = (
+            f"Kafka denies this user what it needs (topic {name} exists, and it may not describe "
+            "it): docs/security.md lists the ACLs"
+        )
+        raise AccessDeniedError(message)
 
 
 def _new_topic(spec: TopicSpec, replication_factor: int) -> NewTopic:

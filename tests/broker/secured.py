@@ -1,5 +1,6 @@
 """A Kafka with listeners of every kind of security, and who may come in by them."""
 
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,9 +19,12 @@ from config.settings import load_settings
 from streams.broker import EmbeddedKafka
 
 HOST = "127.0.0.1"
-# By PLAIN and by SCRAM: another user each, so that a mechanism cannot pass for another.
-PLAIN = ("ada", "plain-sesame-4711")
-SCRAM = ("grace", "scram-sesame-0815")
+# Of every user, and found nowhere by chance: what is searched for where no password may be.
+SESAME = f"sesame-{secrets.token_hex(8)}"
+# Other users by SCRAM than by PLAIN, so that no mechanism can pass for the other.
+ADMIN = "grace"
+SCRAM_USERS = (ADMIN, "headrace")
+PLAIN_USERS = ("ada", "no-create", "no-group", "no-transactions", "no-output", "no-write")
 LISTENERS = {
     "LOGIN": "SASL_SSL",
     "SCRAM": "SASL_SSL",
@@ -40,19 +44,20 @@ class SecuredKafka:
         self.authority = trustme.CA()
         self.cafile = folder / "ca.pem"
         self.authority.cert_pem.write_to_path(self.cafile)
+        elsewhere = trustme.CA()
+        self.stranger_ca = folder / "stranger-ca.pem"
+        elsewhere.cert_pem.write_to_path(self.stranger_ca)
         self.stranger = folder / "stranger.pem"
-        trustme.CA().cert_pem.write_to_path(self.stranger)
+        issued = elsewhere.issue_cert("worker.example")
+        issued.private_key_and_cert_chain_pem.write_to_path(self.stranger)
         self.kafka = EmbeddedKafka(
             folder / "kafka",
             properties=self._properties(),
             more_listeners=LISTENERS,
             format_options=[
-                option
+                f"--add-scram={mechanism}=[name={user},password={SESAME}]"
                 for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
-                for option in (
-                    "--add-scram",
-                    f"{mechanism}=[name={SCRAM[0]},password={SCRAM[1]}]",
-                )
+                for user in SCRAM_USERS
             ],
         )
 
@@ -67,8 +72,8 @@ class SecuredKafka:
         if LISTENERS[listener].startswith("SASL"):
             settings |= {
                 "kafka_sasl_mechanism": "SCRAM-SHA-512",
-                "kafka_sasl_username": SCRAM[0],
-                "kafka_sasl_password": SCRAM[1],
+                "kafka_sasl_username": ADMIN,
+                "kafka_sasl_password": SESAME,
             }
         return {name: value for name, value in (settings | changed).items() if value is not None}
 
@@ -93,8 +98,11 @@ class SecuredKafka:
         expired = self.certificate("expired", HOST, expires=yesterday)
         module = "org.apache.kafka.common.security"
         scram = f"{module}.scram.ScramLoginModule required;"
-        plain = f'{module}.plain.PlainLoginModule required user_{PLAIN[0]}="{PLAIN[1]}";'
+        users = " ".join(f'user_{user}="{SESAME}"' for user in PLAIN_USERS)
+        plain = f"{module}.plain.PlainLoginModule required {users};"
         return {
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": f"User:ANONYMOUS;User:{ADMIN}",
             "num.network.threads": "1",  # for each listener
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(broker),

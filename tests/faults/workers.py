@@ -29,13 +29,15 @@ class WorkerProcess:
         }
         folder.mkdir(parents=True, exist_ok=True)
 
-    def start(self, *, largest_file_bytes: int | None = None, **settings: object) -> None:
+    def start(
+        self, *, verbose: bool = False, largest_file_bytes: int | None = None, **settings: object
+    ) -> None:
         """Start the process; no file that it writes may grow beyond `largest_file_bytes`."""
         limit = [] if largest_file_bytes is None else ["prlimit", f"--fsize={largest_file_bytes}"]
         more = {name.upper(): str(value) for name, value in settings.items()}
         with self.log.open("ab") as log:
             self._process = start_child(
-                [*limit, _HEADRACE, "worker"],
+                [*limit, _HEADRACE, "worker", *(["--verbose"] if verbose else [])],
                 env=self._environment | more,
                 stdout=log,
                 stderr=log,

@@ -69,7 +69,7 @@ def test_where_nobody_looks_it_is_one_json_line_without_the_password(
     show_banner(settings, TOPOLOGY, 4)
     (line,) = stream.getvalue().splitlines()
     told: dict[str, Any] = json.loads(line)
-    assert told["message"] == "worker"
+    assert told["message"] == "worker starts"
     assert told["brokers"] == ["kafka-1:9092", "kafka-2:9092"]
     assert told["sasl_username"] == "grace"
     assert SESAME not in line
