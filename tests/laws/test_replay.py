@@ -7,21 +7,23 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from demo.readback import OUTPUTS
 from streams.testing import Sent
-from streams.topics import HIGH_VALUE_ORDERS, VIP_UPGRADES
+from streams.topology import TOPOLOGY
 from tables.definitions import USER_ORDERS
 from tests.laws.world import Cuts, Piped, World, cuts, inputs, order
 
 
-def outcome(piped: Sequence[Piped], cut: Cuts) -> tuple[list[Sent], dict[str, bytes]]:
+def outcome(piped: Sequence[Piped], cut: Cuts) -> tuple[list[Sent], list[dict[str, bytes]]]:
     with World(cut) as world:
         world.append(piped)
         world.start(1)
         world.settle()
         driver = world.driver
-        events = [*driver.sent(HIGH_VALUE_ORDERS.name), *driver.sent(VIP_UPGRADES.name)]
+        events = [sent for topic in OUTPUTS for sent in driver.sent(topic)]
+        changelogs = [driver.changelog(table) for table in TOPOLOGY.tables]
         # Offsets tell where transactions ended, which is chance.
-        return [sent._replace(offset=0) for sent in events], driver.changelog(USER_ORDERS)
+        return [sent._replace(offset=0) for sent in events], changelogs
 
 
 @given(piped=inputs(max_size=40), first=cuts, second=cuts)
