@@ -75,6 +75,8 @@ KafkaName = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=_MAX_APP_ID_CHARACTERS),
     AfterValidator(_not_a_dot_folder),
 ]
+# An address in either form, or a name; socket.bind judges the rest.
+Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:_-]+$", max_length=253)]
 # Absolute: a child process may run elsewhere.
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 Guarantee = Literal["exactly_once", "at_least_once"]
@@ -165,6 +167,8 @@ class Settings(BaseSettings):
         description="a number from 0 to 10000000000000 with at most two decimals",
     )
     vip_orders: int = Field(10, ge=1, description="a whole number, 1 or more")
+    # Whoever can reach it can read all tables: from this machine alone, unless it is said otherwise.
+    web_host: Host = Field("127.0.0.1", description="an address of this machine, or a name of it")
     # Faust's own port: its users look there.
     web_port: int = Field(
         6066, ge=1, le=_MAX_PORT, description=f"a port number from 1 to {_MAX_PORT}"

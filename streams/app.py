@@ -1,6 +1,7 @@
 """The only wiring: settings, topology, Kafka, engine and Faust's app made into one worker."""
 
 import asyncio
+import dataclasses
 import gc
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -20,6 +21,7 @@ from streams.engine.layout import subtopologies
 from streams.engine.store import StoreMemory
 from streams.prepare import prepare_topics
 from streams.topology import TOPOLOGY
+from tables.web.server import WebView
 
 
 class WorkerSettings(Protocol):
@@ -53,6 +55,7 @@ class Worker:
         *,
         partitions: int | Callable[[], Awaitable[int]],
         memory: StoreMemory | None = None,
+        web: WebView | None = None,
         **engine_options: Any,
     ) -> None:
         """`partitions` is every topic's number of them, or makes the topics and tells it."""
@@ -69,6 +72,7 @@ class Worker:
         )
         self.topology = topology
         self.memory = memory
+        self.web = web
         self.engine: Engine | None = None
         self.app = App(topology, settings.app_id, settings, datadir=str(settings.data_dir))
         self.app.before_start = self._connect
@@ -95,16 +99,21 @@ class Worker:
         """Begin to work: called when every agent waits for its first batch."""
         assert isinstance(self._partitions, int)  # noqa: S101 - _connect has seen to it
         await self.app.open_lanes({t.name: self._partitions for t in self.topology.inputs})
+        config = self.config
+        if self.web is not None:  # the group is told where it is
+            config = dataclasses.replace(config, web_address=self.web.listen())
         self.engine = engine = Engine(
             self.topology,
             self.cluster,
-            self.config,
+            config,
             self.app.deliver,
             partitions=self._partitions,
             memory=self.memory,
         )
         self.app.agent_error = engine.fail
         engine.failed.add_done_callback(self._engine_failed)
+        if self.web is not None:
+            await self.web.serve(engine)
         await engine.start()
 
     def _engine_failed(self, failed: "asyncio.Future[None]") -> None:
@@ -112,9 +121,13 @@ class Worker:
             self._crashing = asyncio.ensure_future(self.app.crash(error))
 
     async def _stop_engine(self) -> None:
-        if self.engine is not None:
-            await self.engine.stop()
-        await self.cluster.stop()
+        try:
+            if self.engine is not None:
+                await self.engine.stop()
+            await self.cluster.stop()
+        finally:
+            if self.web is not None:
+                await self.web.stop()
 
 
 def _nothing_to_tell(_partitions: int) -> None:
@@ -142,7 +155,8 @@ def create_worker(settings: Settings, topology: Topology = TOPOLOGY) -> Worker:
         replication_factor=settings.kafka_replication_factor,
         create=settings.kafka_auto_create_topics,
     )
-    return Worker(topology, settings, KafkaCluster(options), partitions=topics)
+    web = WebView(settings.app_id, settings.web_host, settings.web_port, settings.kafka_brokers)
+    return Worker(topology, settings, KafkaCluster(options), partitions=topics, web=web)
 
 
 async def serve(worker: Worker, until: asyncio.Event, environment: "dict[str, str]") -> None:

@@ -58,6 +58,7 @@ def test_every_setting_has_the_name_that_was_promised() -> None:
         "HEADRACE_PROCESSING_GUARANTEE",
         "HEADRACE_HIGH_VALUE_AMOUNT",
         "HEADRACE_VIP_ORDERS",
+        "HEADRACE_WEB_HOST",
         "HEADRACE_WEB_PORT",
         "HEADRACE_INSTANCE_ID",
         "HEADRACE_MAX_AHEAD_MS",
