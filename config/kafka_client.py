@@ -37,7 +37,8 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
     except (ssl.SSLError, OSError) as error:
-        raise _unusable("KAFKA_SSL_CAFILE", settings.kafka_ssl_cafile, error) from error
+        holds = "certificates of authorities, as PEM"
+        raise _unusable("KAFKA_SSL_CAFILE", settings.kafka_ssl_cafile, holds, error) from error
     if settings.kafka_ssl_certfile is not None:
         try:
             # The password keeps OpenSSL from asking for one on the terminal.
@@ -45,10 +46,15 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
                 settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile, password=""
             )
         except (ssl.SSLError, OSError) as error:
-            raise _unusable("KAFKA_SSL_CERTFILE", settings.kafka_ssl_certfile, error) from error
+            holds = "a certificate and, there or in KAFKA_SSL_KEYFILE, its key, unencrypted, as PEM"
+            raise _unusable(
+                "KAFKA_SSL_CERTFILE", settings.kafka_ssl_certfile, holds, error
+            ) from error
     return context
 
 
-def _unusable(name: str, path: object, error: OSError) -> SettingsError:
-    reason = getattr(error, "reason", None) or error.strerror or "it is no PEM file"
-    return SettingsError(f"{name}='{path}' cannot be used: it must be a PEM file ({reason})")
+def _unusable(name: str, path: object, holds: str, error: OSError) -> SettingsError:
+    # Of much OpenSSL only says where in Python's sources it was noticed.
+    reason = getattr(error, "reason", None)
+    told = f" ({reason})" if reason else ""
+    return SettingsError(f"{name}='{path}' cannot be used: it must hold {holds}{told}")
