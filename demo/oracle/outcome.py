@@ -66,7 +66,7 @@ def in_any_turns(expected: Outcome, actual: Outcome) -> Outcome:
     there was, and never an older one than the user's order before had shown.
     """
     merged = expected.derived["enriched-orders"]
-    found = actual.derived.get("enriched-orders", {})
+    found = actual.derived["enriched-orders"]
     adapted = {
         partition: _as_found(events, found.get(partition, []), partition, expected.profiles)
         for partition, events in merged.items()
@@ -104,10 +104,10 @@ def _as_found(
 def diff(expected: Outcome, actual: Outcome) -> list[str]:
     """Return a line for each difference, none where the two agree."""
     lines: list[str] = []
-    for table, rows in actual.tables.items():
-        lines += diff_rows(table, expected.tables.get(table, {}), rows)
-    for topic, found in actual.derived.items():
-        wanted = expected.derived.get(topic, {})
+    for table in _names(expected.tables, actual.tables):
+        lines += diff_rows(table, expected.tables.get(table, {}), actual.tables.get(table, {}))
+    for topic in _names(expected.derived, actual.derived):
+        wanted, found = expected.derived.get(topic, {}), actual.derived.get(topic, {})
         for partition in sorted({*wanted, *found}):
             where = f"{topic}[{partition}]"
             lines += _diff_events(where, wanted.get(partition, []), found.get(partition, []))
@@ -119,6 +119,10 @@ def diff(expected: Outcome, actual: Outcome) -> list[str]:
     if expected.late != actual.late:
         lines.append(f"late: expected {expected.late}, got {actual.late}")
     return lines
+
+
+def _names(expected: Iterable[str], actual: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys((*expected, *actual)))
 
 
 def diff_rows(table: str, expected: Rows, actual: Rows) -> list[str]:

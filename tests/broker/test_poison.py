@@ -1,16 +1,21 @@
-"""One worker on a real Kafka, given all poison there is: outputs and dead letters are the oracle's."""
+"""One worker on a real Kafka, given all poison there is, and a dead-letter topic that takes none."""
 
 import shutil
 import time
 from pathlib import Path
 
 from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from config.settings import load_settings
 from demo.oracle import diff, expect
+from demo.poison import Subject, event
 from demo.readback import INPUTS
 from streams.app import create_worker
 from streams.broker import EmbeddedKafka
+from streams.engine.admin import TopicSpec, ensure_topics
+from streams.engine.engine import Engine
 from tests.faults.outcomes import (
     DERIVED,
     ends,
@@ -23,6 +28,7 @@ from tests.faults.outcomes import (
 )
 from tests.laws.world import WORLD
 from tests.poisoned import KINDS, RULES, traffic
+from tests.waiting import until_true
 
 PARTITIONS = 2
 APP_ID = "poisoned"
@@ -62,3 +68,56 @@ async def test_poison_of_every_kind_ends_as_the_oracle_says_and_harms_nobody(
             source = next(s for s in sources[topic][tp.partition] if s.offset == offset)
             assert (record.key, record.value) == (source.key, source.value)
     shutil.rmtree(tmp_path)
+
+
+async def test_where_a_dead_letter_cannot_be_written_nothing_is_committed_past_it(
+    tmp_path: Path,
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    orders = [
+        (
+            "orders",
+            b"ada",
+            event(Subject(b"o-%d" % number, b"ada", now_ms), "order.created", {}, {}),
+        )
+        for number in range(6)
+    ]
+    orders[3] = ("orders", b"ada", b"no event")
+    with EmbeddedKafka(tmp_path / "kafka") as kafka:
+        bootstrap = kafka.bootstrap
+        client = {"bootstrap_servers": bootstrap}
+        tight = TopicSpec("dead-letters", 1, {"max.message.bytes": "100"})
+        await ensure_topics(client, [tight], replication_factor=1)
+        await send(bootstrap, 1, orders)
+        wanted = await ends(bootstrap, INPUTS, 1)
+        settings = load_settings(
+            kafka_brokers=(bootstrap,), app_id=APP_ID, data_dir=tmp_path / "state"
+        )
+        worker = create_worker(settings)
+        admin = AIOKafkaAdminClient(**client)
+        await admin.start()
+        try:
+            await worker.start()
+            await until_true(lambda: worker.engine is not None and tried(worker.engine) > 2)
+            committed = await admin.list_consumer_group_offsets(APP_ID)
+            assert all(at.offset <= 3 for tp, at in committed.items() if tp.topic == "orders")
+
+            roomy = {"max.message.bytes": "2097176"}
+            await admin.alter_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, "dead-letters", roomy)]
+            )
+            await wait_until_done(bootstrap, APP_ID, wanted, workers=[], deadline_s=60)
+        finally:
+            await worker.app.stop()
+            await admin.close()
+        expected = expect(await read_input(bootstrap, 1))
+        begins = {TopicPartition(topic, 0): 0 for topic in DERIVED}
+        actual = await read_outcome(bootstrap, APP_ID, begins, expected)
+    assert [letter.offset for letter in expected.dead_letters] == [3]
+    assert diff(expected, actual) == []
+    shutil.rmtree(tmp_path)
+
+
+def tried(engine: Engine) -> int:
+    """Return how often the most unhappy task was taken anew without a commit."""
+    return max((task.retakes for task in engine.tasks.values()), default=0)

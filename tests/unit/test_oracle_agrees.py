@@ -466,6 +466,7 @@ def generated(count: int) -> Partitions:
 def test_rules_and_oracle_make_the_same_of_generated_records() -> None:
     records = generated(20_000)
     expected = expect(records)
+    assert expected.derived.pop("enriched-orders")
     assert {letter.topic for letter in expected.dead_letters} == {"users", "orders"}
     assert all(len(rows) > 300 for rows in expected.tables.values())
     assert sum(map(len, expected.derived["high-value-orders"].values())) > 50
