@@ -32,6 +32,7 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(
 # The image's scripts read these; it makes a broker setting of every other KAFKA_ variable.
 OF_THE_SCRIPTS = {"KAFKA_HEAP_OPTS", "KAFKA_LOG4J_OPTS", "KAFKA_GC_LOG_OPTS"}
 INTERNAL, FROM_OUTSIDE, CONTROLLER = 19_092, 9_092, 9_093
+WEB = 6_066
 
 
 def broker_settings() -> dict[str, str]:
@@ -75,36 +76,49 @@ class Service:
 
     def __init__(self, name: str, kafka: EmbeddedKafka, folder: Path) -> None:
         self._service = SERVICES[name]
-        self._port = int(kafka.bootstrap.split(":")[1])
-        self.log = folder / f"{name}.log"
+        self._folder = folder
+        self._kafka_port = int(kafka.bootstrap.split(":")[1])
+        [self._web_port] = free_ports([0])
         foreign = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "KAFKA_"))}
+        self._environment = {
+            **foreign,
+            **self._service["environment"],
+            "KAFKA_BROKERS": kafka.bootstrap,
+            "HEADRACE_DATA_DIR": str(folder / f"{name}-state"),
+            "HEADRACE_WEB_HOST": HOST,
+            "HEADRACE_WEB_PORT": str(self._web_port),
+        }
+        self.log = folder / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
         with self.log.open("wb") as log:
-            self.process: subprocess.Popen[bytes] = start_child(
+            self._process = start_child(
                 [Path(sys.executable).with_name("headrace"), *self._service["command"]],
-                env={
-                    **foreign,
-                    **self._service["environment"],
-                    "KAFKA_BROKERS": kafka.bootstrap,
-                    "HEADRACE_DATA_DIR": str(folder / f"{name}-state"),
-                },
+                env=self._environment,
                 stdout=log,
                 stderr=log,
-                cwd=folder,
+                cwd=self._folder,
             )
 
     async def is_healthy(self) -> bool:
-        """Run the service's health check; in its container the process has the id 1."""
-        assert self.process.poll() is None, self.log.read_text()
-        kind, check = self._service["healthcheck"]["test"]
-        assert kind == "CMD-SHELL"
-        here = check.replace("/proc/1/", f"/proc/{self.process.pid}/")
-        here = here.replace(f":{INTERNAL:X} ", f":{self._port:X} ")
-        checked = await asyncio.create_subprocess_shell(here)
+        """Run the service's health check."""
+        assert self._process is None or self._process.poll() is None, self.log.read_text()
+        kind, *check = self._service["healthcheck"]["test"]
+        command = ["sh", "-c"] if kind == "CMD-SHELL" else [sys.executable, *check[1:-1]]
+        here = check[-1].replace(f":{WEB}/", f":{self._web_port}/")
+        here = here.replace(f":{INTERNAL:X} ", f":{self._kafka_port:X} ")
+        checked = await asyncio.create_subprocess_exec(*command, here, stderr=subprocess.DEVNULL)
         return await checked.wait() == 0
 
     async def status(self) -> int:
         """Return its status, once it has ended by itself."""
-        return await asyncio.to_thread(self.process.wait, 30)
+        assert self._process is not None
+        return await asyncio.to_thread(self._process.wait, 30)
+
+    def end(self) -> int:
+        """End it as an orchestrator does; return its status, 0 if it never ran."""
+        return 0 if self._process is None else end_child(self._process, term_timeout_s=20)
 
 
 async def committed_record(bootstrap: str, topic: str) -> None:
@@ -123,20 +137,23 @@ async def committed_record(bootstrap: str, topic: str) -> None:
         await consumer.stop()
 
 
+@pytest.mark.timeout(240)
 async def test_topics_are_made_workers_work_and_events_come_out(
     compose_kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     service = partial(Service, kafka=compose_kafka, folder=tmp_path)
     topics = service("topics")
+    topics.start()
     assert await topics.status() == 0, topics.log.read_text()
-    started = [service("worker-1"), service("worker-2"), service("generator")]
+    # The generator first: its check looks for any connection to Kafka, and here all are to be seen.
+    services = [service("generator"), service("worker-1"), service("worker-2")]
     try:
-        for one in started:
+        for one in services:
             assert not await one.is_healthy()
-        for one in started:
+            one.start()
             await until(one.is_healthy, deadline_s=40)
         for topic in ("high-value-orders", "dead-letters"):
             await committed_record(compose_kafka.bootstrap, topic)
     finally:
-        statuses = [end_child(one.process, term_timeout_s=20) for one in started]
-    assert statuses == [0, 0, 0], [one.log.read_text() for one in started]
+        statuses = [one.end() for one in services]
+    assert statuses == [0, 0, 0], [one.log.read_text() for one in services]

@@ -177,6 +177,16 @@ class TestApplication:
     def test_clients_are_called_differently(self) -> None:
         assert len({SERVICES[name]["environment"]["KAFKA_CLIENT_ID"] for name in OURS}) == len(OURS)
 
+    def test_each_worker_is_asked_for_its_health_where_its_web_view_listens(self) -> None:
+        published = [port for name in WORKERS for port in SERVICES[name]["ports"]]
+        for name in WORKERS:
+            port = SERVICES[name]["environment"]["HEADRACE_WEB_PORT"]
+            assert (
+                f"http://127.0.0.1:{port}/api/tables" in SERVICES[name]["healthcheck"]["test"][-1]
+            )
+            assert SERVICES[name]["ports"][0].endswith(f":{port}")
+        assert len(set(published)) == len(WORKERS)
+
     @each_worker
     def test_a_worker_has_a_volume_of_its_own_for_its_state(self, name: str) -> None:
         folder = re.search(r"HEADRACE_DATA_DIR=(\S+)", DOCKERFILE)
