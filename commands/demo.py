@@ -22,7 +22,7 @@ _SEED_LIMIT = 2**31 - 1
     type=click.IntRange(min=1),
     default=2_000,
     show_default=True,
-    help="Records a second into the topic orders.",
+    help="Records a second into the topics users and orders.",
 )
 @click.option(
     "--workers", type=click.IntRange(1, 16), default=2, show_default=True, help="Worker processes."
@@ -45,7 +45,7 @@ _SEED_LIMIT = 2**31 - 1
     type=click.FloatRange(0, 1),
     default=0.005,
     show_default=True,
-    help="Share of the orders that are made invalid.",
+    help="Share of the records that are no valid events.",
 )
 @click.option(
     "--users", type=click.IntRange(min=1), default=2_000, show_default=True, help="Users who order."
@@ -63,7 +63,7 @@ def demo(
     """Show the application at work: Kafka, workers, orders, and what comes of them.
 
     Starts an embedded Kafka (or uses the one that KAFKA_BROKERS names, if its topics are empty) and
-    workers, sends orders, and says each second how it goes. With --seconds it then reads everything
+    workers, sends users and orders, and says each second how it goes. With --seconds it then reads everything
     back and compares it with a second, plain implementation of the rules: status 0 if all is equal.
 
     \b
