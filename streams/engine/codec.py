@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import reduce
-from operator import attrgetter, or_, sub
+from operator import attrgetter, ne, or_, sub
 from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
@@ -63,10 +63,25 @@ class Codec:
         comes out is an int (ms). Raises nothing, whatever a record may hold.
         """
         outcomes: list[Any] = []
-        all_parsed = self._parse_all(run.values, outcomes)
-        if all_parsed and self._all_pass(outcomes, run):
-            return Decoded(range(len(outcomes)), outcomes, 0, ())
-        return _sorted_out(map(self._judge, outcomes, run.keys, run.timestamps_ms))
+        if self._parse_all(run.values, outcomes):
+            doubtful = self._doubtful(outcomes, run.keys, run.timestamps_ms)
+            if not doubtful:
+                return Decoded(range(len(outcomes)), outcomes, 0, ())
+            indexes: Sequence[int] = range(len(outcomes))
+        else:
+            indexes = [
+                i for i, o in enumerate(outcomes) if o is not _SKIPPED and type(o) is not _Refusal
+            ]
+            doubtful = self._doubtful(
+                [outcomes[i] for i in indexes],
+                [run.keys[i] for i in indexes],
+                [run.timestamps_ms[i] for i in indexes],
+            )
+        for index in (indexes[place] for place in doubtful):
+            outcomes[index] = self._judge(
+                outcomes[index], run.keys[index], run.timestamps_ms[index]
+            )
+        return _sorted_out(outcomes)
 
     def _parse_all(self, values: Sequence[bytes | None], outcomes: list[Any]) -> bool:
         """Append an event, a refusal or a skip for each value; return whether all are events."""
@@ -79,39 +94,51 @@ class Codec:
             except (*_FAULTS, TypeError):  # TypeError: a null value.
                 all_parsed = False
                 outcomes.append(self._second_look(values[len(outcomes)]))
-        present = cast("Sequence[bytes]", values) if all_parsed else [v or b"" for v in values]
+        present = cast("Sequence[bytes]", values)
+        if not all_parsed:  # what is refused already need not be looked at again
+            present = [
+                b"" if value is None or type(outcome) is _Refusal else value
+                for value, outcome in zip(values, outcomes, strict=True)
+            ]
         for index in _suspects(present):
             if fault := _unreadable(present[index]):
                 all_parsed = False
                 outcomes[index] = _Refusal(Reason.UNDECODABLE, fault)
         return all_parsed
 
-    def _all_pass(self, events: list[Any], run: Run) -> bool:
-        """Return whether no record needs to be judged by itself: by columns, which is all in C."""
-        times = map(_timestamp, events)
+    def _doubtful(
+        self, events: Sequence[Any], keys: Sequence[bytes | None], kafka_times_ms: Sequence[int]
+    ) -> Collection[int]:
+        """Return the indexes of events that must be judged one by one: by columns, which is all in C."""
+        doubtful: set[int] = set()
+        times_ms = list(map(_timestamp, events))
         try:
-            most_ahead_ms = max(map(sub, times, run.timestamps_ms), default=0)
-        except TypeError:  # A time that is still text.
-            return False
-        return (
-            most_ahead_ms <= self._max_ahead_ms
-            and list(map(str.encode, map(self._key, events))) == list(run.keys)
-            and not self._any_fault(events)
-        )
+            ahead_ms = list(map(sub, times_ms, kafka_times_ms))
+        except TypeError:  # a time that is still text
+            doubtful.update(i for i, time_ms in enumerate(times_ms) if type(time_ms) is str)
+            times_ms = [0 if type(time_ms) is str else time_ms for time_ms in times_ms]
+            ahead_ms = list(map(sub, times_ms, kafka_times_ms))
+        if max(ahead_ms, default=0) > self._max_ahead_ms:
+            doubtful.update(i for i, by_ms in enumerate(ahead_ms) if by_ms > self._max_ahead_ms)
+        wanted = list(map(str.encode, map(self._key, events)))
+        if wanted != list(keys):
+            doubtful.update(i for i, pair in enumerate(zip(wanted, keys, strict=True)) if ne(*pair))
+        doubtful.update(self._faulty(events))
+        return doubtful
 
-    def _any_fault(self, events: list[Any]) -> bool:
+    def _faulty(self, events: Sequence[Any]) -> Iterator[int]:
+        """Yield the indexes of events whose own check finds a fault."""
         kinds = set(map(type, events))
         for kind in kinds & self._checks.keys():
-            of_kind = events if len(kinds) == 1 else [e for e in events if type(e) is kind]
-            if any(map(self._checks[kind], of_kind)):
-                return True
-        return False
+            check = self._checks[kind]
+            if len(kinds) == 1:
+                if any(faults := list(map(check, events))):
+                    yield from (i for i, fault in enumerate(faults) if fault)
+            else:
+                yield from (i for i, e in enumerate(events) if type(e) is kind and check(e))
 
-    def _judge(self, outcome: Any, key: bytes | None, kafka_time_ms: int) -> Any:
+    def _judge(self, event: Any, key: bytes | None, kafka_time_ms: int) -> Any:
         """Return the event, its time in ms, or the first reason against it in contract order."""
-        event = outcome
-        if event is _SKIPPED or type(event) is _Refusal:
-            return event
         if type(event.timestamp) is str:
             time_ms = parse_event_time_ms(event.timestamp)
             if time_ms is None:
