@@ -91,11 +91,15 @@ def demo(
             poison=poison,
             users=users,
         )
-        return run_demo(plan, settings, ends)
+        from demo.screen import terminal
+
+        status = run_demo(plan, settings, ends, terminal())
     except EndedBySignal as end:
         click.echo("ended: nothing that was started is left")
         # Endless, it has no other way to end; else it was cut short of its proof.
         return 0 if seconds is None else 128 + signal.Signals(end.number)
+    cut_short = seconds is not None and ends.interrupted
+    return 128 + signal.SIGINT if cut_short and status == 0 else status
 
 
 def _first_line(brokers: Sequence[str]) -> str:

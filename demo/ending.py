@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -30,6 +31,9 @@ class EndSignals:
     def __init__(self) -> None:
         self._number: int | None = None
         self._unwind: Callable[[int], None] = _raise
+        self._instead: Callable[[], object] | None = None
+        self.interrupted = False
+        """Whether a Ctrl-C did something else than to end everything at once."""
 
     def install(self) -> None:
         """Take the signals over, for the rest of the process."""
@@ -50,6 +54,16 @@ class EndSignals:
         finally:
             self._unwind = _ignore
 
+    @contextlib.contextmanager
+    def interrupt_means(self, does: Callable[[], object]) -> Iterator[None]:
+        """Meanwhile, the first SIGINT does this in the event loop; the next one is as any."""
+        loop = asyncio.get_running_loop()
+        self._instead = lambda: loop.call_soon_threadsafe(does)
+        try:
+            yield
+        finally:
+            self._instead = None
+
     async def _cancellable(self, work: Coroutine[Any, Any, T]) -> T:
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(work)
@@ -57,7 +71,12 @@ class EndSignals:
         return await task
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self._number is None:
+        instead = self._instead
+        if number == signal.SIGINT and instead is not None:
+            self._instead = None
+            self.interrupted = True
+            instead()
+        elif self._number is None:
             self._number = number
             self._unwind(number)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from demo.closing import closed
 from demo.generator import OrderGenerator, TopicKeyValue, partition_of
+from demo.pace import Pace
 from demo.poison import USERS, KeyValue
 
 _TICK_S = 0.02
@@ -81,16 +82,16 @@ class Load:
         self._producer._closed = True  # noqa: SLF001
         await closed(self._producer.client.close())
 
-    async def run(self, rate: int, seconds: float | None) -> None:
-        """Send `rate` records a second, for so long; returning proves that Kafka has them all."""
+    async def run(self, pace: Pace, seconds: float | None) -> None:
+        """Send at this pace, for so long; returning proves that Kafka has them all."""
         start = time.monotonic()
-        while seconds is None or self.seconds < seconds:
+        while not pace.ended and (seconds is None or self.seconds < seconds):
             await asyncio.sleep(_TICK_S)
             self.seconds = time.monotonic() - start
             if seconds is not None:
                 self.seconds = min(self.seconds, seconds)
-            due = min(int(self.seconds * rate) - self.sent, _MOST_A_TICK)
-            await self._send(islice(self._records, due))
+            due = pace.take_due(self.seconds, _MOST_A_TICK)
+            await self._send(chain(pace.take_burst(), islice(self._records, due)))
             self._raise_refused()
         await asyncio.gather(*self._unacknowledged)
 

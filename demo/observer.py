@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -26,13 +26,24 @@ _KEPT_LATENCIES = 200_000
 _ENGLISH_TEENS = (11, 12, 13)
 
 
+class Standing(NamedTuple):
+    """Of an input: the next offset to be committed, and that of the next record to be sent."""
+
+    committed: int
+    end: int
+
+
 class Observer:
-    """Reads what comes out as it becomes visible. `counts` is by topic, `latest` text by topic."""
+    """Reads what comes out as it becomes visible.
+
+    `counts` is by topic, `latest` text by topic, `reasons` counts dead letters by their reason.
+    """
 
     def __init__(
         self, client: Mapping[str, Any], group: str, partitions: int, times: SendTimes
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
         self.latest: dict[str, str] = {}
         self.latencies_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
         self._new_latencies_ms: list[float] = []
@@ -76,10 +87,11 @@ class Observer:
                     self._see(tp.topic, record, now_s)
 
     async def lag(self) -> int:
-        """Return how many records the workers have not committed yet.
+        """Return how many records the workers have not committed yet. Raises as `standings`."""
+        return sum(max(0, at.end - at.committed) for at in (await self.standings()).values())
 
-        Raises HeadraceError if Kafka does not answer.
-        """
+    async def standings(self) -> dict[TopicPartition, Standing]:
+        """Return how far the workers are in each input. Raises HeadraceError if Kafka is silent."""
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 ends = await self._consumer.end_offsets(self._inputs)
@@ -91,10 +103,10 @@ class Observer:
                 f"not within {_ANSWER_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else error
             )
             raise HeadraceError(f"Kafka does not answer any more: {why}") from error
-        return sum(
-            end - (max(0, committed[tp].offset) if tp in committed else 0)
+        return {
+            tp: Standing(max(0, committed[tp].offset) if tp in committed else 0, end)
             for tp, end in ends.items()
-        )
+        }
 
     async def tasks(self) -> dict[str, list[str]] | None:
         """Return the partitions of each member by client id; None while that is open."""
@@ -114,7 +126,9 @@ class Observer:
 
     def _see(self, topic: str, record: Any, now_s: float) -> None:
         if topic == DEAD_LETTERS:
-            self.latest[topic] = _dead_letter_text(record)
+            headers = {name: value.decode() for name, value in record.headers}
+            self.reasons[headers["headrace.reason"]] += 1
+            self.latest[topic] = _dead_letter_text(headers)
             return
         event = parse(record.value)
         self.latest[topic] = _event_text(event)
@@ -131,8 +145,7 @@ def _assigned(assignment: bytes) -> list[str]:
     )
 
 
-def _dead_letter_text(record: Any) -> str:
-    headers = {name: value.decode() for name, value in record.headers}
+def _dead_letter_text(headers: Mapping[str, str]) -> str:
     topic, partition, offset = (
         headers[f"__streams.errors.{part}"] for part in ("topic", "partition", "offset")
     )

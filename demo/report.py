@@ -99,8 +99,12 @@ def _latency(latencies_ms: Sequence[float]) -> str:
     if not latencies_ms:
         return "-"
     ordered = sorted(latencies_ms)
-    p50, p99 = (ordered[int(share * (len(ordered) - 1))] for share in (0.5, 0.99))
-    return f"p50 {p50:.0f} ms p99 {p99:.0f} ms"
+    return f"p50 {quantile(ordered, 0.5):.0f} ms p99 {quantile(ordered, 0.99):.0f} ms"
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the number that this share of the sorted numbers is below; there must be one."""
+    return ordered[int(share * (len(ordered) - 1))]
 
 
 def _say(line: str, style: str | None = None) -> None:

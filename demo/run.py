@@ -17,12 +17,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from config.kafka_client import kafka_client_options
 from config.settings import Settings
+from demo.changelogs import Changelogs
 from demo.ending import EndSignals
 from demo.generator import OrderGenerator
 from demo.load import Load
 from demo.observer import Observer
+from demo.pace import Pace
 from demo.readback import INPUTS, Verdict, check, read_disk, read_topics, topics_of
 from demo.report import Reading, Report
+from demo.screen import Screen
+from demo.show import Show
 from demo.workers import APP_ID, Workers
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import partition_counts
@@ -36,6 +40,9 @@ _POLL_S = 0.1
 _CONNECT_TIMEOUT_S = 15.0
 _JOIN_TIMEOUT_S = 45.0
 _DRAIN_TIMEOUT_S = 60.0
+# The default's 10 s, until the tasks of a killed worker move on, are long to look at. Other Kafkas
+# may not allow less than 6 s.
+_SESSION_TIMEOUT_MS = 3_000
 
 
 class Plan(NamedTuple):
@@ -50,8 +57,8 @@ class Plan(NamedTuple):
     users: int = 2_000
 
 
-def run_demo(plan: Plan, settings: Settings, ends: EndSignals) -> int:
-    """Run the demo; return 0 if all that came out is right, else 1.
+def run_demo(plan: Plan, settings: Settings, ends: EndSignals, screen: Screen | None = None) -> int:
+    """Run the demo, live on a screen if there is one; return 0 if all that came out is right, else 1.
 
     Whatever ends it, nothing that it started is left. Its folder is left only after a failure.
     Raises HeadraceError, or EndedBySignal.
@@ -62,7 +69,7 @@ def run_demo(plan: Plan, settings: Settings, ends: EndSignals) -> int:
     keep = False
     try:
         with _kafka(settings, folder / "kafka") as known:
-            verdict = ends.run(_Demo(plan, known, folder, report).run())
+            verdict = ends.run(_Demo(plan, known, folder, report).run(ends, screen))
         keep = bool(verdict.differences)
     except Exception:
         keep = True
@@ -84,8 +91,10 @@ def _kafka(settings: Settings, folder: Path) -> Iterator[Settings]:
     kafka = EmbeddedKafka(folder)
     kafka.start()
     try:
-        brokers = tuple(kafka.bootstrap.split(","))
-        yield settings.model_copy(update={"kafka_brokers": brokers})
+        known: dict[str, Any] = {"kafka_brokers": tuple(kafka.bootstrap.split(","))}
+        if "kafka_session_timeout_ms" not in settings.model_fields_set:
+            known["kafka_session_timeout_ms"] = _SESSION_TIMEOUT_MS
+        yield settings.model_copy(update=known)
     finally:
         kafka.stop(term_timeout_s=0)  # nobody needs its data any more
 
@@ -104,20 +113,24 @@ class _Demo:
         self._settings = settings
         self._client = {**kafka_client_options(settings), "client_id": APP_ID}
         self._report = report
-        self._workers = Workers(folder)
+        self._workers = Workers(folder, settings)
+        self._pace = Pace(plan.rate)
 
-    async def run(self) -> Verdict:
+    async def run(self, ends: EndSignals, screen: Screen | None) -> Verdict:
         """Send records and check what came of them; without an end in the plan, never return."""
         await refuse_used_topics(self._client, topics_of(APP_ID))
         self._report.note(f"starting the workers: {self._plan.workers} ...")
         try:
-            self._workers.start(self._plan.workers, self._settings)
+            for _ in range(self._plan.workers):
+                self._workers.start()
             partitions = await self._prepare()
             load = Load(self._client, partitions, self._generator())
             observer = Observer(self._client, APP_ID, partitions, load.times)
             async with observer, load:
                 await _alongside(
-                    self._course(load, observer), observer.follow(), self._workers.watch()
+                    self._course(load, observer, partitions, ends, screen),
+                    observer.follow(),
+                    self._workers.watch(),
                 )
             self._report.note("stopping the workers, and reading everything back ...")
             await self._workers.stop()
@@ -140,30 +153,62 @@ class _Demo:
         seed = secrets.randbelow(1_000_000) if plan.seed is None else plan.seed
         return OrderGenerator(seed, plan.users, plan.poison)
 
-    async def _course(self, load: Load, observer: Observer) -> None:
+    async def _course(
+        self,
+        load: Load,
+        observer: Observer,
+        partitions: int,
+        ends: EndSignals,
+        screen: Screen | None,
+    ) -> None:
         """Wait for the workers, send, and wait until they have committed all of it."""
-        await self._settled(observer)
-        await _alongside(self._sent_and_done(load, observer), self._tell(load, observer))
+        tasks = await self._joined(observer)
+        for worker in self._workers.all():
+            self._report.tasks(worker.label, tasks[worker.client_id])
+        work = self._sent_and_done(load, observer)
+        if screen is None:
+            await _alongside(work, self._tell(load, observer))
+        else:
+            async with Changelogs(self._client, APP_ID, partitions) as changelogs:
+                show = Show(
+                    planned_seconds=self._plan.seconds,
+                    pace=self._pace,
+                    load=load,
+                    observer=observer,
+                    changelogs=changelogs,
+                    workers=self._workers,
+                )
+                with ends.interrupt_means(self._pace.end):
+                    await _alongside(work, show.run(screen), changelogs.follow())
         await self._tell_once(load, observer)
 
-    async def _settled(self, observer: Observer) -> None:
-        """Return when every worker has its share."""
-        names = self._workers.names()
+    async def _joined(self, observer: Observer) -> dict[str, list[str]]:
+        """Return the partitions of each worker by client id, when all that run have their share."""
         deadline = time.monotonic() + _JOIN_TIMEOUT_S
-        while (tasks := await observer.tasks()) is None or tasks.keys() != names.keys():
+        while (tasks := await observer.tasks()) is None or tasks.keys() != self._known():
             if time.monotonic() > deadline:
                 raise HeadraceError(f"the workers have not joined within {_JOIN_TIMEOUT_S:g} s")
             await asyncio.sleep(_POLL_S)
-        for client_id, name in names.items():
-            self._report.tasks(name, tasks[client_id])
+        return tasks
+
+    def _known(self) -> set[str]:
+        return {worker.client_id for worker in self._workers.running()}
 
     async def _sent_and_done(self, load: Load, observer: Observer) -> None:
-        await load.run(self._plan.rate, self._plan.seconds)
+        await load.run(self._pace, self._plan.seconds)
+        self._pace.end()
+        if not self._workers.running():
+            self._workers.start()
+        # One that was started a moment ago must be there before it can be ended in order.
+        await self._joined(observer)
+        least = await observer.lag()
         deadline = time.monotonic() + _DRAIN_TIMEOUT_S
         while (lag := await observer.lag()) > 0:
+            if lag < least:
+                least, deadline = lag, time.monotonic() + _DRAIN_TIMEOUT_S
             if time.monotonic() > deadline:
                 raise HeadraceError(
-                    f"{lag:,} records are not committed {_DRAIN_TIMEOUT_S:g} s after the last one"
+                    f"{lag:,} records wait, and for {_DRAIN_TIMEOUT_S:g} s none was committed"
                 )
             await asyncio.sleep(_POLL_S)
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import SecretStr
 
@@ -20,6 +20,7 @@ from streams.child import end_child, start_child
 from streams.errors import HeadraceError
 
 APP_ID = "demo"
+MOST_WORKERS = 16
 _ROOT = Path(__file__).parents[1]
 _COMMAND = (sys.executable, "-c", "from commands.main import main; main()", "worker")
 _LOOK_S = 0.2
@@ -35,48 +36,95 @@ class WorkerError(HeadraceError):
     """A worker ended that should not have, or ended badly."""
 
 
-class _Worker(NamedTuple):
-    name: str
+@dataclass
+class Worker:
+    """A worker, and the process that it has, or had, last."""
+
+    number: int
     process: subprocess.Popen[bytes]
     log: Path
+    starts: int = 1
+    killed: bool = False
+    """Whether its process was killed on purpose, and not started again."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"worker-{self.number}"
 
     @property
     def client_id(self) -> str:
-        return f"{APP_ID}-{self.name}"
+        """What Kafka calls its process: the group may know those that were killed for a while."""
+        return f"{APP_ID}-{_called(self.number, self.starts)}"
+
+    @property
+    def label(self) -> str:
+        """Its name and pid."""
+        return f"{self.name} (pid {self.process.pid})"
+
+
+def _called(number: int, start: int) -> str:
+    return f"worker-{number}" if start == 1 else f"worker-{number}.{start}"
 
 
 class Workers:
     """Worker processes, each with a data folder and a log of its own under `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        """They work on the Kafka of these settings."""
         self._folder = folder
-        self._workers: list[_Worker] = []
+        self._settings = settings
+        self._workers: list[Worker] = []
+        self._killed_last = 0
 
-    def start(self, count: int, settings: Settings) -> None:
-        """Start them on the Kafka of these settings."""
-        for number in range(1, count + 1):
-            name = f"worker-{number}"
-            log = self._folder / f"{name}.log"
-            environment = worker_environment(os.environ, settings, name, self._folder / name)
-            with log.open("wb") as file:
-                # Elsewhere than here: a .env of the working directory is not to change the demo.
-                process = start_child(
-                    _COMMAND, env=environment, cwd=self._folder, stdout=file, stderr=file
-                )
-            self._workers.append(_Worker(name, process, log))
+    def start(self) -> Worker | None:
+        """Start the first one that was killed, else a new one; None if there are enough."""
+        for worker in self._workers:
+            if worker.killed:
+                worker.starts += 1
+                worker.process = self._process(worker.number, worker.starts)
+                worker.killed = False
+                return worker
+        if len(self._workers) == MOST_WORKERS:
+            return None
+        number = len(self._workers) + 1
+        self._workers.append(
+            Worker(number, self._process(number, 1), self._folder / f"worker-{number}.log")
+        )
+        return self._workers[-1]
 
-    def names(self) -> dict[str, str]:
-        """Return each worker's name and pid for people, by its client id in Kafka."""
-        return {w.client_id: f"{w.name} (pid {w.process.pid})" for w in self._workers}
+    def kill(self, number: int | None = None) -> Worker | None:
+        """Kill this one, or the next in turn, as kill -9 does; None if it does not run."""
+        running = self.running()
+        if number is None:
+            running.sort(key=lambda worker: (worker.number <= self._killed_last, worker.number))
+        else:
+            running = [worker for worker in running if worker.number == number]
+        if not running:
+            return None
+        worker = running[0]
+        self._killed_last = worker.number
+        worker.killed = True
+        worker.process.kill()
+        worker.process.wait()
+        return worker
+
+    def all(self) -> list[Worker]:
+        """Return every worker, also those that were killed."""
+        return list(self._workers)
+
+    def running(self) -> list[Worker]:
+        """Return those that were not killed."""
+        return [worker for worker in self._workers if not worker.killed]
 
     def data_folders(self) -> list[Path]:
         """Return where the workers keep the application's tasks."""
         return [self._folder / worker.name / APP_ID for worker in self._workers]
 
     async def watch(self) -> None:
-        """Raise WorkerError as soon as one ends; else go on without end."""
+        """Raise WorkerError as soon as one ends by itself; else go on without end."""
         while True:
-            for worker in self._workers:
+            for worker in self.running():
                 if worker.process.poll() is not None:
                     raise WorkerError(f"{_end_of(worker)}: {_tail(worker.log)}")
             await asyncio.sleep(_LOOK_S)
@@ -85,10 +133,10 @@ class Workers:
         """End them all in order; returning proves that each committed and ended with status 0."""
         stops = [
             asyncio.to_thread(end_child, worker.process, term_timeout_s=_STOP_TIMEOUT_S)
-            for worker in self._workers
+            for worker in self.running()
         ]
         await asyncio.gather(*stops)
-        for worker in self._workers:
+        for worker in self.running():
             if worker.process.returncode != 0:
                 raise WorkerError(f"{_end_of(worker)} at SIGTERM: {_tail(worker.log)}")
 
@@ -100,6 +148,17 @@ class Workers:
         deadline = time.monotonic() + _END_TIMEOUT_S
         for worker in self._workers:
             end_child(worker.process, term_timeout_s=max(0.0, deadline - time.monotonic()))
+
+    def _process(self, number: int, start: int) -> subprocess.Popen[bytes]:
+        name = f"worker-{number}"
+        environment = worker_environment(
+            os.environ, self._settings, _called(number, start), self._folder / name
+        )
+        with (self._folder / f"{name}.log").open("ab") as file:
+            # Elsewhere than here: a .env of the working directory is not to change the demo.
+            return start_child(
+                _COMMAND, env=environment, cwd=self._folder, stdout=file, stderr=file
+            )
 
 
 def worker_environment(
@@ -144,7 +203,7 @@ def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _end_of(worker: _Worker) -> str:
+def _end_of(worker: Worker) -> str:
     status = worker.process.returncode
     if status is not None and status < 0:
         return f"{worker.name} was ended by {signal.Signals(-status).name}"

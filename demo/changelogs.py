@@ -1,0 +1,81 @@
+"""The tables as they change: what their changelogs say, read as anybody could."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from demo.closing import closed
+from demo.snapshot import UserRow
+from streams.topology import TOPOLOGY
+from tables.definitions import USER_ORDERS
+
+_KEPT = 100
+
+
+class TopUsers:
+    """Those who have spent most. Amounts never shrink, so whoever falls out may be forgotten."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, UserRow] = {}
+
+    def put(self, row: UserRow) -> None:
+        """Take a user's newest row."""
+        self._rows[row.user] = row
+        if len(self._rows) > 2 * _KEPT:
+            self._rows = {kept.user: kept for kept in self.first(_KEPT)}
+
+    def first(self, count: int) -> list[UserRow]:
+        """Return up to so many (at most 100), first the one who has spent most."""
+        return heapq.nlargest(count, self._rows.values(), key=lambda row: row.amount_cents)
+
+
+class Changelogs:
+    """Reads the changelogs of an application: counts changes by table, and knows the top users."""
+
+    def __init__(self, client: Mapping[str, Any], application_id: str, partitions: int) -> None:
+        self.changes: Counter[str] = Counter()
+        self.top_users = TopUsers()
+        self._tables = {table.changelog(application_id): table.name for table in TOPOLOGY.tables}
+        self._wanted = [TopicPartition(t, n) for t in self._tables for n in range(partitions)]
+        self._consumer = AIOKafkaConsumer(
+            **client,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=200,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._consumer.start()
+        self._consumer.assign(self._wanted)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await closed(self._consumer.stop())
+
+    async def follow(self) -> None:
+        """Read without end."""
+        while True:
+            for tp, records in (await self._consumer.getmany(timeout_ms=500)).items():
+                table = self._tables[tp.topic]
+                self.changes[table] += len(records)
+                if table == USER_ORDERS.name:
+                    self._see(records)
+
+    def _see(self, records: Iterable[Any]) -> None:
+        for record in records:
+            if record.value is not None:
+                row = USER_ORDERS.decode(record.value)
+                user = record.key.decode()
+                self.top_users.put(UserRow(user, row.orders, row.amount_cents, row.vip))

@@ -1,0 +1,157 @@
+"""`headrace demo` on a terminal: the live view, its keys, and the terminal afterwards."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60.0
+PROGRAM = (
+    "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "from commands.main import main; main()"
+)
+OTHER_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+HIDDEN_CURSOR, SHOWN_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
+class OnTerminal:
+    """A demo on a terminal of its own, of 80 times 24."""
+
+    def __init__(self, folder: Path, *args: str) -> None:
+        self.master, self.slave = pty.openpty()
+        termios.tcsetwinsize(self.slave, (24, 80))
+        self.modes = termios.tcgetattr(self.slave)
+        outer = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("HEADRACE_", "KAFKA_"))
+            and name not in {"CI", "COLUMNS", "LINES", "NO_COLOR"}
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, "demo", *args],
+            cwd=ROOT,
+            env={**outer, "TMPDIR": str(folder), "TERM": "xterm-256color"},
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            start_new_session=True,
+        )
+        self.shown = ""
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        data = b""
+        while True:
+            try:
+                data += os.read(self.master, 65_536)
+            except OSError:  # it is closed
+                return
+            with self._news:
+                self.shown = data.decode(errors="ignore")
+                self._news.notify_all()
+
+    def wait_for(self, words: str, start: int = 0) -> int:
+        """Return where the words end that were shown from `start` on."""
+        deadline = time.monotonic() + DEADLINE_S
+        with self._news:
+            while (found := self.shown.find(words, start)) < 0:
+                left = deadline - time.monotonic()
+                assert left > 0, f"no {words!r} in {self.shown[-3_000:]}"
+                assert self.process.poll() is None, f"it ended: {self.shown[-3_000:]}"
+                self._news.wait(min(left, 0.2))
+        return found + len(words)
+
+    def type(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def end(self) -> tuple[str, int]:
+        """Return what is said after the live view, and the exit status."""
+        status = self.process.wait(DEADLINE_S)
+        os.write(self.slave, b"<end>")
+        with self._news:
+            assert self._news.wait_for(lambda: self.shown.endswith("<end>"), DEADLINE_S)
+        return self.shown.rpartition(FIRST_SCREEN)[2], status
+
+    def is_as_before(self) -> bool:
+        """Tell whether the terminal's modes, screen and cursor are what they were."""
+        return (
+            termios.tcgetattr(self.slave) == self.modes
+            and self.shown.count(OTHER_SCREEN) == self.shown.count(FIRST_SCREEN) == 1
+            and self.shown.rfind(SHOWN_CURSOR) > self.shown.rfind(HIDDEN_CURSOR) > 0
+        )
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.slave)
+        os.close(self.master)
+        self._reader.join()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., OnTerminal]]:
+    running: list[OnTerminal] = []
+
+    def started(*args: str) -> OnTerminal:
+        running.append(OnTerminal(tmp_path, *args))
+        return running[-1]
+
+    yield started
+    for demo in running:
+        demo.close()
+
+
+def test_what_keys_do_to_it_changes_nothing_of_what_comes_out(
+    start: Callable[..., OnTerminal],
+) -> None:
+    demo = start("--seconds", "60", "--rate", "400")
+    at = demo.wait_for("2 of 2 up", demo.wait_for(OTHER_SCREEN))
+    assert termios.tcgetattr(demo.slave) != demo.modes
+    demo.type("k")
+    at = demo.wait_for("1 of 2 up", demo.wait_for("was killed with kill -9", at))
+    demo.type("p")
+    at = demo.wait_for("kinds of poison were sent", at)
+    demo.type("s")
+    at = demo.wait_for("restarting", at)
+    at = demo.wait_for("2 of 2 up", at)
+    demo.type("q")
+    demo.wait_for("ending", at)
+    told, status = demo.end()
+    assert "everything that came out equals the plain-Python oracle" in told
+    assert status == 0
+    assert demo.is_as_before()
+
+
+def test_ctrl_c_ends_it_with_the_check_and_a_signal_s_status(
+    start: Callable[..., OnTerminal],
+) -> None:
+    demo = start("--seconds", "60", "--rate", "400", "--workers", "1", "--partitions", "1")
+    demo.wait_for("sending", demo.wait_for(OTHER_SCREEN))
+    demo.type("\x03")
+    told, status = demo.end()
+    assert "everything that came out equals the plain-Python oracle" in told
+    assert status == 128 + signal.SIGINT
+    assert demo.is_as_before()
+
+
+def test_a_signal_leaves_the_terminal_as_it_was(start: Callable[..., OnTerminal]) -> None:
+    demo = start("--rate", "400", "--workers", "1", "--partitions", "1")
+    demo.wait_for("sending", demo.wait_for(OTHER_SCREEN))
+    demo.process.terminate()
+    told, status = demo.end()
+    assert "ended: nothing that was started is left" in told
+    assert status == 0
+    assert demo.is_as_before()
