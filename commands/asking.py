@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from aiokafka import errors as kafka_errors
 from config.kafka_client import kafka_client_options
 from config.settings import SettingsError, load_settings
 from streams.engine.errors import KafkaUnavailableError
+from streams.engine.kafka_client import error_text, raise_denial
 from streams.errors import HeadraceError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 # A person waits: long enough for a broker that is far away, or just starting.
 ANSWER_TIMEOUT_S = 15.0
+_TELL_REFUSALS = ("aiokafka.consumer.fetcher", "aiokafka.producer.sender")
 
 
 def running_kafka(command: str) -> tuple[Settings, dict[str, Any]]:
@@ -41,12 +44,14 @@ def run_to_end(work: Coroutine[Any, Any, None], *, endless: bool = False) -> int
     Kafka refuses is raised as HeadraceError, in one line.
     """
     ended_by: list[signal.Signals] = []
+    _tell_refusals_once()
     try:
         asyncio.run(_cancelled_by_signals(work, ended_by))
     except asyncio.CancelledError:
         if not ended_by:
             raise
     except (kafka_errors.KafkaError, KafkaUnavailableError, TimeoutError) as error:
+        raise_denial(error)
         raise HeadraceError(_told(error)) from error
     return 128 + ended_by[0] if ended_by and not endless else 0
 
@@ -68,9 +73,11 @@ async def _cancelled_by_signals(
 def _told(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"Kafka did not answer within {ANSWER_TIMEOUT_S:g} s: do all of its brokers run?"
-    name, text = type(error).__name__, str(error)
-    is_told = name in text or isinstance(error, KafkaUnavailableError)
-    what = text if is_told else f"{name}: {text}".rstrip(": ")
-    if "Authorization" in what:
-        return f"Kafka does not allow it to this user: {what}; give it the right (an ACL)"
-    return f"Kafka refuses: {what}"
+    return f"Kafka refuses: {error_text(error)}"
+
+
+def _tell_refusals_once() -> None:
+    """Keep aiokafka from logging what is raised as well, unless somebody wants to see everything."""
+    if logging.getLogger("aiokafka").level >= logging.WARNING:
+        for name in _TELL_REFUSALS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)

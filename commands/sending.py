@@ -9,11 +9,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
 
 from commands.asking import ANSWER_TIMEOUT_S
 from demo.closing import closed
+from streams.engine.kafka_client import error_text, raise_denial
 from streams.errors import HeadraceError
 
 _BATCH_BYTES = 262_144
@@ -46,7 +47,7 @@ class Sender:
         self._partitions = partitions
         self._batches: dict[tuple[str, int], tuple[Any, int]] = {}
         self._waiting: set[asyncio.Future[Any]] = set()
-        self._failure: HeadraceError | None = None
+        self._failure: tuple[BaseException, str, int] | None = None
         self._producer = AIOKafkaProducer(
             **client,
             acks="all",
@@ -58,7 +59,11 @@ class Sender:
         )
 
     async def __aenter__(self) -> Self:
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except BaseException:
+            await closed(self._producer.stop())
+            raise
         return self
 
     async def __aexit__(
@@ -124,24 +129,19 @@ class Sender:
             if (error := done.exception()) is None:
                 self.acknowledged += count
             else:
-                self._failure = self._failure or _failure(error, topic, first_number)
+                self._failure = self._failure or (error, topic, first_number)
 
         self._waiting.add(sent)
         sent.add_done_callback(finished)
 
     def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-
-def _failure(error: BaseException, topic: str, number: int) -> HeadraceError:
-    """Return the error for people; a batch larger than the limit holds its first record alone."""
-    if isinstance(error, MessageSizeTooLargeError):
-        return HeadraceError(
-            f"line {number} is larger than the broker takes (max.message.bytes of {topic})"
-        )
-    name, text = type(error).__name__, str(error)
-    told = text if name in text else f"{name}: {text}"
-    if isinstance(error, KafkaError) and "Authorization" in name:
-        return HeadraceError(f"Kafka does not let this user write to {topic}: {told}")
-    return HeadraceError(f"Kafka does not take the records of {topic}: {told}")
+        if self._failure is None:
+            return
+        error, topic, number = self._failure
+        raise_denial(error)
+        if isinstance(error, MessageSizeTooLargeError):  # such a record is alone in its batch
+            raise HeadraceError(
+                f"line {number} is larger than the broker takes (max.message.bytes of {topic}); "
+                f"{self.acknowledged:,} records were sent"
+            )
+        raise HeadraceError(f"Kafka does not take the records of {topic}: {error_text(error)}")

@@ -125,7 +125,7 @@ class TestRunToEnd:
         [
             (
                 kafka_errors.TopicAuthorizationFailedError("orders"),
-                "Kafka does not allow it to this ",
+                "Kafka denies this user what it needs ",
             ),
             (kafka_errors.UnknownError("x"), "Kafka refuses: "),
             (TimeoutError(), "Kafka did not answer within 15 s"),
