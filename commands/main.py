@@ -36,6 +36,7 @@ COMMANDS = {
     "faust": Lazy("commands.faust", "Faust's own command line on this application."),
     "lag": Lazy("commands.lag", "Show how far the workers are behind."),
     "produce": Lazy("commands.produce", "Send events to a topic: JSON lines, or made-up traffic."),
+    "tables": Lazy("commands.tables", "Ask running workers for rows of their tables."),
     "topics": Lazy("commands.topics", "Make, list, describe and read topics."),
     "verify": Lazy("commands.verify", "Compare local state, changelogs and committed offsets."),
     "worker": Lazy("commands.worker", "Run a worker."),

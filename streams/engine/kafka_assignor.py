@@ -55,6 +55,11 @@ class KafkaAssignor:
         self._grouping.hear(_owners_of(assignment.user_data))
 
 
+def told_by(metadata: bytes) -> Member:
+    """Return what a member tells, from its metadata as the group's coordinator describes it."""
+    return member_of(ConsumerProtocolMemberMetadata.decode(metadata).user_data)
+
+
 def member_of(user_data: bytes | None) -> Member:
     """Return what a member tells; one that tells nothing, or something else, has nothing on its disk.
 

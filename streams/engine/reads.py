@@ -31,8 +31,8 @@ class NotReadableError(Exception):
 
 
 def state_of(task: Task) -> str:
-    """Return `running`, `taking`, `restoring` (its state is opened and brought up to date) or `suspended`."""
-    if task.state is State.TAKING and task.store is not None:
+    """Return `running`, `taking`, `restoring` (a part of taking: its state is rebuilt) or `suspended`."""
+    if task.state is State.TAKING and task.store is not None and _is_half_restored(task.store):
         return "restoring"
     return task.state.name.lower()
 
@@ -69,6 +69,14 @@ def read_rows(task: Task, table: str, prefix: str, after: str | None) -> list[tu
     except StoreError as error:
         raise _unreadable(error) from error
     return found
+
+
+def _is_half_restored(store: Store) -> bool:
+    try:
+        position = store.position()
+    except StoreError:
+        return False
+    return position is None or not position.sources
 
 
 def _readable(task: Task) -> Store:
