@@ -80,10 +80,9 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
 
     # -- joins (law 9) ---------------------------------------------------------------------------
 
-    def change_at(self, turn_ms: int, key: Any, row: V | None) -> None:
-        """Change a row, from this turn on; None deletes it."""
+    def changed_at(self, turn_ms: int, key: Any, row: V | None) -> None:
+        """Say at which turn the running batch changed a row to this; None: deleted it."""
         self._turned.append((key, turn_ms, row))
-        self._batch[key] = row
 
     def at(self, turn_ms: int, key: Any) -> V | None:
         """Return what a row that was changed in this step was at a turn of it."""
@@ -188,7 +187,9 @@ class WindowedPart(TablePart[V]):
     def begin_at(self, stream_time_ms: int) -> None:
         """Go on from a committed stream time; nothing may be open."""
         self.stream_time_ms = stream_time_ms
-        self.has_expired = False
+        gone_ms = self.table.windows.gone_ms(stream_time_ms)
+        # What the commits before did not come to; nobody may ever send a record that brings the next.
+        self.has_expired = bool(self._store.begun(self.table.name, 0, gone_ms, 1))
         self._stream_time = StreamTime(self.table.windows, stream_time_ms)
         self._swept_ms = 0
 
@@ -233,12 +234,12 @@ class WindowedPart(TablePart[V]):
         ended = super().seal()
         windows = self.table.windows
         gone_ms = windows.gone_ms(self.stream_time_ms)
-        if windows.start_ms(gone_ms) < self._swept_ms:
-            return ended
         # Those that this epoch wrote: what the store has of them comes up below.
         for key in [key for key in ended if key[1] <= gone_ms]:
             del ended[key]
             self._known.pop(key, None)
+        if windows.start_ms(gone_ms) < self._swept_ms:
+            return ended
         found = self._store.begun(self.table.name, self._swept_ms, gone_ms, EXPIRED_AT_ONCE)
         for key in map(self.table.key_of, found):
             ended[key] = None
@@ -299,12 +300,16 @@ class TurnedPart(MutableMapping[Any, V], Generic[V]):
         return self._part[key]
 
     def __setitem__(self, key: Any, row: V) -> None:
-        self._part.change_at(self._turn.of(self._part.table), key, row)
+        turn_ms = self._turn.of(self._part.table)
+        self._part[key] = row
+        self._part.changed_at(turn_ms, key, row)
 
     def __delitem__(self, key: Any) -> None:
         if key not in self._part:
             raise KeyError(key)
-        self._part.change_at(self._turn.of(self._part.table), key, None)
+        turn_ms = self._turn.of(self._part.table)
+        del self._part[key]
+        self._part.changed_at(turn_ms, key, None)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._part)

@@ -139,6 +139,16 @@ def test_a_joined_part_shows_each_row_as_it_was_at_the_turn(part: TablePart[int]
         del kept["c"]
 
 
+def test_none_is_no_row_of_a_joined_table_either(part: TablePart[int]) -> None:
+    turn, nothing = Turn(), None
+    kept: Any = TurnedPart(part, turn)
+    for _ in turn.through(".", [10]):
+        with pytest.raises(TypeError, match="use del to remove 'a'"):
+            kept["a"] = nothing
+    part.accept_batch()
+    assert dict(part) == {"a": 1, "c": 3}
+
+
 def test_what_a_batch_that_is_undone_changed_was_at_no_turn(part: TablePart[int]) -> None:
     turn = Turn()
     kept = TurnedPart(part, turn)
@@ -157,9 +167,9 @@ def test_a_joined_table_is_not_used_outside_the_loop_over_the_events(part: Table
     turn = Turn()
     events = list(turn.through("..", [1, 2]))
     assert len(events) == 2
-    with pytest.raises(DefinitionError, match="table counts is joined.*in its loop"):
+    with pytest.raises(DefinitionError, match=r"table counts is joined.*in its loop"):
         TurnedPart(part, turn)["a"] = 2
-    with pytest.raises(DefinitionError, match="table counts is joined.*in its loop"):
+    with pytest.raises(DefinitionError, match=r"table counts is joined.*in its loop"):
         JoinedPart(part, turn).get("a")
 
 
