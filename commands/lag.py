@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from commands.groups import group_option, of_group
+
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from rich.console import RenderableType
 
-    from commands.group_lag import GroupLag
+    from commands.group_lag import GroupLag, LagReader
 
 _BY_MEMBER = ("member", "host", "tasks", "records", "seconds")
 _BY_TASK = ("task", "member", "records", "seconds", "committed/end")
@@ -27,7 +31,8 @@ _BY_TASK = ("task", "member", "records", "seconds", "committed/end")
     help="Seconds between two looks of --watch.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a look.")
-def lag(*, watch: bool, every: float, as_json: bool) -> int:
+@group_option
+def lag(*, watch: bool, every: float, as_json: bool, group: str) -> int:
     """Show how far the workers are behind: in records and in seconds, by member and by task.
 
     Records lie between the committed offsets and what readers of committed records can see. Seconds
@@ -40,26 +45,26 @@ def lag(*, watch: bool, every: float, as_json: bool) -> int:
       KAFKA_BROKERS=127.0.0.1:9092 headrace lag --json
     """
     from commands.asking import run_to_end, running_kafka
+    from commands.group_lag import lag_reader
 
     settings, client = running_kafka("lag")
-    work = _watch if watch else _once
-    return run_to_end(work(client, settings.app_id, every, as_json=as_json), endless=watch)
+    settings, topology = of_group(settings, group)
+    reading = lag_reader(topology, client, settings.app_id)
+    work = _watch(reading, every, as_json=as_json) if watch else _once(reading, as_json=as_json)
+    return run_to_end(work, endless=watch)
 
 
-async def _once(client: dict[str, Any], group: str, _every_s: float, *, as_json: bool) -> None:
-    from commands.group_lag import lag_reader
-    from streams.topology import TOPOLOGY
-
-    async with lag_reader(TOPOLOGY, client, group) as reader:
+async def _once(reading: AbstractAsyncContextManager[LagReader], *, as_json: bool) -> None:
+    async with reading as reader:
         _print(await reader.look(), as_json=as_json)
 
 
-async def _watch(client: dict[str, Any], group: str, every_s: float, *, as_json: bool) -> None:
-    from commands.group_lag import lag_reader
+async def _watch(
+    reading: AbstractAsyncContextManager[LagReader], every_s: float, *, as_json: bool
+) -> None:
     from commands.printing import on_terminal
-    from streams.topology import TOPOLOGY
 
-    async with lag_reader(TOPOLOGY, client, group) as reader:
+    async with reading as reader:
         if as_json or not on_terminal():
             while True:
                 _print(await reader.look(), as_json=as_json)

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from commands.groups import group_option, of_group
+
 if TYPE_CHECKING:
     from config.settings import Settings
+    from streams.engine.definitions import Topology
     from streams.engine.verify import TaskReport
 
 EXIT_EQUAL = 0
@@ -25,7 +28,8 @@ EXIT_DIFFERENT = 1
     show_default=True,
     help="How many differing rows a table to print.",
 )
-def verify(*, as_json: bool, limit: int) -> int:
+@group_option
+def verify(*, as_json: bool, limit: int, group: str) -> int:
     """Compare local state, changelogs and committed offsets, task by task; change nothing.
 
     A worker may run meanwhile: keys that it changes are counted as newer and not compared. Of
@@ -40,32 +44,31 @@ def verify(*, as_json: bool, limit: int) -> int:
     """
     from config.settings import SettingsError, load_settings
 
-    settings = load_settings()
+    settings, topology = of_group(load_settings(), group)
     if not settings.kafka_brokers:
         raise SettingsError(
             "KAFKA_BROKERS is not set: verify needs a running Kafka; set host:port of its brokers"
         )
-    is_equal = asyncio.run(_verify(settings, as_json=as_json, limit=limit))
+    is_equal = asyncio.run(_verify(settings, topology, as_json=as_json, limit=limit))
     return EXIT_EQUAL if is_equal else EXIT_DIFFERENT
 
 
-async def _verify(settings: Settings, *, as_json: bool, limit: int) -> bool:
+async def _verify(settings: Settings, topology: Topology, *, as_json: bool, limit: int) -> bool:
     """Print what is found as it is found; return whether all is equal."""
     import msgspec
 
     from config.kafka_client import kafka_client_options
     from streams.engine.kafka import KafkaCluster, KafkaOptions
     from streams.engine.verify import verify as compare
-    from streams.topology import TOPOLOGY
 
     client = kafka_client_options(settings)
-    partitions = await _partitions(client, settings.app_id)
+    partitions = await _partitions(client, topology, settings.app_id)
     cluster = KafkaCluster(KafkaOptions(client=client, group=settings.app_id))
     await cluster.start()
     reports = []
     try:
         found = compare(
-            TOPOLOGY,
+            topology,
             cluster,
             application_id=settings.app_id,
             data_dir=settings.data_dir,
@@ -84,14 +87,13 @@ async def _verify(settings: Settings, *, as_json: bool, limit: int) -> bool:
     return is_equal
 
 
-async def _partitions(client: dict[str, object], application_id: str) -> int:
+async def _partitions(client: dict[str, object], topology: Topology, application_id: str) -> int:
     """Return how many partitions all topics have. Raises TopicError where one is missing."""
     from streams.engine.admin import partition_counts
     from streams.engine.layout import own_topics
     from streams.errors import TopicError
-    from streams.topology import TOPOLOGY
 
-    names = [topic.name for topic in TOPOLOGY.inputs] + list(own_topics(TOPOLOGY, application_id))
+    names = [topic.name for topic in topology.inputs] + list(own_topics(topology, application_id))
     counts = await partition_counts(client, names, timeout_s=30)
     missing = [name for name in names if name not in counts]
     if missing:

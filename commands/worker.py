@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from commands.groups import group_option, of_group
+
 if TYPE_CHECKING:
     from config.settings import Settings
+    from streams.engine.definitions import Topology
 
 log = logging.getLogger(__name__)
 
 
 @click.command(short_help="Run a worker.")
-def worker() -> None:
+@group_option
+def worker(*, group: str) -> None:
     """Process events: take a share of the partitions, beside all other workers of the group.
 
     Every setting is an environment variable (docs/contract.md). SIGTERM or Ctrl-C ends it in
@@ -34,12 +38,12 @@ def worker() -> None:
     from config.settings import load_settings
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the loop has its own handlers
-    settings = load_settings()
+    settings, topology = of_group(load_settings(), group)
     with settings_with_kafka(settings) as known:
-        asyncio.run(_run(known))
+        asyncio.run(_run(known, topology))
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, topology: Topology) -> None:
     from commands.banner import show_banner
     from streams.app import create_worker, serve
 
@@ -48,7 +52,7 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, until.set)
     log.info("connecting to %s", ", ".join(settings.kafka_brokers))
-    worker = create_worker(settings)
+    worker = create_worker(settings, topology)
     worker.when_connected = partial(show_banner, settings, worker.topology)
     await serve(worker, until, dict(os.environ))
     log.info("stopped")

@@ -22,8 +22,12 @@ FLOWS = (
     Flow(high_value_orders.register, "high_value_orders", reads=(ORDERS,), emits=HIGH_VALUE_ORDERS),
     Flow(vip_upgrades.register, "vip_upgrades", reads=(ORDERS,), keeps=tables.USER_ORDERS, emits=VIP_UPGRADES),
     Flow(user_order_minutes.register, "user_order_minutes", reads=(ORDERS,), keeps=tables.USER_ORDER_MINUTES),
-    Flow(enriched_orders.register, "enriched_orders", reads=(ORDERS,), joins=(tables.USERS,), emits=ENRICHED_ORDERS),  # noqa: E501 - one row
+    Flow(enriched_orders.register, "enriched_orders", reads=(ORDERS,), joins=(tables.USERS,), emits=ENRICHED_ORDERS),
 )
 # fmt: on
 
 TOPOLOGY = Topology(FLOWS, dead_letters=DEAD_LETTERS)
+
+MAIN = "main"
+GROUPS = {MAIN: TOPOLOGY}
+"""Flows with workers, commits and state of their own, by name: what waits for others goes beside MAIN."""

@@ -1,0 +1,41 @@
+"""Which group of flows a command is about: `--group`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from streams.engine.definitions import Topology
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def group_option(command: F) -> F:
+    """Give a command the option `--group`, by default the main one."""
+    return click.option(
+        "--group",
+        metavar="NAME",
+        default="main",
+        show_default=True,
+        help="The group of flows, as streams/topology.py names it.",
+    )(command)
+
+
+def of_group(settings: Settings, name: str) -> tuple[Settings, Topology]:
+    """Return a group's flows, and the settings as they are for it: with an application id of its own.
+
+    Raises click.BadParameter, which lists the groups that there are.
+    """
+    from streams.topology import GROUPS, MAIN
+
+    if name not in GROUPS:
+        raise click.BadParameter(
+            f"there is no group {name!r}, but: {', '.join(GROUPS)}", param_hint="'--group'"
+        )
+    if name == MAIN:
+        return settings, GROUPS[name]
+    return settings.model_copy(update={"app_id": f"{settings.app_id}-{name}"}), GROUPS[name]
