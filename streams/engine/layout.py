@@ -71,6 +71,11 @@ def check(topology: Topology) -> None:
         if flow.keeps and (other := keepers.setdefault(flow.keeps.name, flow)) is not flow:
             msg = f"table {flow.keeps.name} is written by two flows, {other.name} and {flow.name}"
             raise DefinitionError(msg)
+        # Within a step one input goes after the other: rows and stream times would tell where it was cut.
+        if flow.keeps and len(flow.reads) > 1:
+            several = " and ".join(topic.name for topic in flow.reads)
+            msg = f"flow {flow.name} keeps table {flow.keeps.name} from {several}: let it read one of them"
+            raise DefinitionError(msg)
     for flow in topology.flows:
         for table in flow.joins:
             _check_join(flow, table, keepers)
@@ -78,7 +83,7 @@ def check(topology: Topology) -> None:
         _ = topology.inputs
     except CycleError as error:
         circle = " and ".join(sorted({topic.name for topic in error.args[1]}))
-        msg = f"inputs {circle} are each joined with a table that is kept from the other"
+        msg = f"inputs {circle} are each joined with a table that is kept from another of them"
         raise DefinitionError(msg) from error
 
 

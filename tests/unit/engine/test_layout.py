@@ -4,16 +4,19 @@ from typing import Any
 
 import pytest
 
-from streams.engine.definitions import Flow, Table, Topic, Topology
+from streams.engine.definitions import Flow, Table, Topic, Topology, WindowedTable
 from streams.engine.errors import DefinitionError
 from streams.engine.layout import own_topics, subtopologies
 from streams.engine.records import TopicPartition
+from streams.operators.windows import TumblingWindows
 
 ORDERS, USERS, VISITS, CLICKS, OUT = (
     Topic(name, (), str) for name in ("orders", "users", "visits", "clicks", "out")
 )
 PROFILES: Table[Any] = Table("profiles", bytes, bytes)
 COUNTS: Table[Any] = Table("counts", bytes, bytes)
+VISITED: Table[Any] = Table("visited", bytes, bytes)
+MINUTES: WindowedTable[Any] = WindowedTable("minutes", bytes, bytes, TumblingWindows(60_000, 0))
 
 
 def flow(name: str, *reads: Topic, **touches: Any) -> Flow:
@@ -39,7 +42,22 @@ REFUSED = {
     ),
     "flow enrich joins table counts, which another flow keeps from the same input orders: "
     "let one flow do both": topology(
-        flow("count", USERS, ORDERS, keeps=COUNTS), flow("enrich", ORDERS, joins=(COUNTS,))
+        flow("count", ORDERS, keeps=COUNTS), flow("enrich", USERS, ORDERS, joins=(COUNTS,))
+    ),
+    "flow count keeps table counts from users and orders: let it read one of them": topology(
+        flow("count", USERS, ORDERS, keeps=COUNTS)
+    ),
+    "flow enrich joins table minutes, which is windowed: a key has no one row in it": topology(
+        flow("count", ORDERS, keeps=MINUTES), flow("enrich", USERS, joins=(MINUTES,))
+    ),
+    "inputs orders and users are each joined with a table that is kept from another of them": topology(
+        flow("one", ORDERS, keeps=COUNTS, joins=(PROFILES,)),
+        flow("two", USERS, keeps=PROFILES, joins=(COUNTS,)),
+    ),
+    "inputs orders and users and visits are each joined with a table that is kept from another of them": topology(
+        flow("one", ORDERS, keeps=COUNTS, joins=(PROFILES,)),
+        flow("two", USERS, keeps=PROFILES, joins=(VISITED,)),
+        flow("three", VISITS, keeps=VISITED, joins=(COUNTS,)),
     ),
 }
 
@@ -83,6 +101,17 @@ def test_the_inputs_of_joined_tables_come_first() -> None:
     [subtopology] = subtopologies(made)
     assert subtopology.partitions(3) == [TopicPartition("users", 3), TopicPartition("orders", 3)]
     assert subtopology.task_id(3) == "orders-3"
+
+
+def test_tables_that_are_joined_on_the_way_to_another_come_first_of_all() -> None:
+    made = topology(
+        flow("c", ORDERS, joins=(VISITED,)),
+        flow("b", VISITS, keeps=VISITED, joins=(PROFILES,)),
+        flow("a", USERS, keeps=PROFILES),
+    )
+    [subtopology] = subtopologies(made)
+    assert [topic.name for topic in subtopology.inputs] == ["users", "visits", "orders"]
+    assert subtopology.joined == (VISITED, PROFILES)
 
 
 def test_the_readers_of_a_topic_are_told_in_topology_order() -> None:
