@@ -54,7 +54,8 @@ REFUSED = {
         flow("one", ORDERS, keeps=COUNTS, joins=(PROFILES,)),
         flow("two", USERS, keeps=PROFILES, joins=(COUNTS,)),
     ),
-    "inputs orders and users and visits are each joined with a table that is kept from another of them": topology(
+    "inputs orders and users and visits are each joined with a table that is kept from another "
+    "of them": topology(
         flow("one", ORDERS, keeps=COUNTS, joins=(PROFILES,)),
         flow("two", USERS, keeps=PROFILES, joins=(VISITED,)),
         flow("three", VISITS, keeps=VISITED, joins=(COUNTS,)),
