@@ -71,7 +71,7 @@ async def _cancelled_by_signals(
 
 
 def _told(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | kafka_errors.KafkaTimeoutError):
         return f"Kafka did not answer within {ANSWER_TIMEOUT_S:g} s: do all of its brokers run?"
     return f"Kafka refuses: {error_text(error)}"
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
 
 from commands.asking import ANSWER_TIMEOUT_S
@@ -98,10 +98,7 @@ class Sender:
                 self._waiting, timeout=ANSWER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
-                raise HeadraceError(
-                    f"Kafka has acknowledged nothing for {ANSWER_TIMEOUT_S:g} s, and "
-                    f"{self.acknowledged:,} records before: do its brokers run?"
-                )
+                raise self._stalled()
             await asyncio.sleep(0)  # their callbacks
             self._raise_failure()
 
@@ -120,7 +117,10 @@ class Sender:
         count = batch.record_count()
         batch.close()
         topic, partition = place
-        sent = await self._producer.send_batch(batch, topic, partition=partition)
+        try:
+            sent = await self._producer.send_batch(batch, topic, partition=partition)
+        except KafkaTimeoutError as error:
+            raise self._stalled() from error
 
         def finished(done: asyncio.Future[Any]) -> None:
             self._waiting.discard(done)
@@ -133,6 +133,12 @@ class Sender:
 
         self._waiting.add(sent)
         sent.add_done_callback(finished)
+
+    def _stalled(self) -> HeadraceError:
+        return HeadraceError(
+            f"Kafka has acknowledged nothing for {ANSWER_TIMEOUT_S:g} s, and {self.acknowledged:,} "
+            "records before: do its brokers run?"
+        )
 
     def _raise_failure(self) -> None:
         if self._failure is None:
