@@ -5,13 +5,20 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from streams.engine.definitions import WindowedTable
 from streams.engine.errors import StoreCorruptError, StoreError, StoreLockedError
 from streams.engine.store import Position, Store, StoreMemory
+from streams.operators.windows import TumblingWindows
 
 ROOT = Path(__file__).parents[3]
 
@@ -81,6 +88,38 @@ def test_a_scan_is_in_order_of_the_keys_utf8_and_of_one_table_alone(store: Store
     assert [key for key, _ in store.scan("users")] == sorted(keys, key=str.encode)
     assert {value for _, value in store.scan("users")} == {b"row"}
     assert [list(store.scan(name)) for name in neighbours] == [[("k", b"other")]] * 5
+
+
+def test_a_scan_can_begin_behind_a_key_and_keep_to_a_prefix(store: Store) -> None:
+    keys = ["", "a", "a@1", "a@2", "aa", "b", "é", "é@1", "😀"]
+    store.write({"users": [(key.encode(), b"") for key in keys], "userz": [(b"a", b"")]}, at(1))
+
+    def found(prefix: str = "", after: str = "") -> list[str]:
+        return [key for key, _ in store.scan("users", prefix, after)]
+
+    assert found() == keys
+    assert found("a@") == ["a@1", "a@2"]
+    assert found("é") == ["é", "é@1"]
+    assert found(after="a@1") == ["a@2", "aa", "b", "é", "é@1", "😀"]
+    assert found(after="a@11") == ["a@2", "aa", "b", "é", "é@1", "😀"]
+    assert found("a", after="a@2") == ["aa"]
+    assert found("a", after="A") == ["a", "a@1", "a@2", "aa"]
+    assert found("a", after="b") == found("x") == found(after="😀") == []
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.sets(st.text("ab@é", min_size=1, max_size=3), max_size=12), st.text("ab@é", max_size=2))
+def test_pages_that_each_begin_behind_the_last_key_are_the_whole_scan(
+    keys: set[str], prefix: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "orders-0")
+        store.write({"users": [(key.encode(), b"") for key in keys]}, at(1))
+        pages: list[str] = []
+        while page := [k for k, _ in islice(store.scan("users", prefix, (pages or [""])[-1]), 2)]:
+            pages += page
+        store.close()
+    assert pages == sorted((k for k in keys if k.startswith(prefix)), key=str.encode)
 
 
 def test_a_row_is_found_by_table_and_key(store: Store) -> None:
@@ -157,6 +196,116 @@ def test_a_file_in_the_folders_place_is_one_line(tmp_path: Path) -> None:
         Store(path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+# -- the time index --------------------------------------------------------------------------------
+
+MINUTES: WindowedTable[int] = WindowedTable(
+    "minutes", msgspec.json.encode, msgspec.json.decode, TumblingWindows(60, 0)
+)
+FOREVER_MS = 10**15
+
+
+@pytest.fixture
+def windowed(tmp_path: Path, memory: StoreMemory) -> Iterator[Store]:
+    opened = Store(tmp_path / "app" / "orders-0", memory, tables=[MINUTES])
+    yield opened
+    opened.close()
+
+
+def minutes(*keys: str) -> dict[str, list[tuple[bytes, bytes | None]]]:
+    return {"minutes": [(key.encode(), b"1") for key in keys]}
+
+
+def test_what_has_begun_is_found_oldest_windows_first(windowed: Store) -> None:
+    windowed.write(minutes("b@60", "a@120", "a@60", "z@0", "a@3600", "a@1763715600000"), at(1))
+    assert windowed.begun("minutes", 0, FOREVER_MS, 99) == [
+        "z@0", "a@60", "b@60", "a@120", "a@3600", "a@1763715600000",
+    ]  # fmt: skip
+
+
+def test_both_ends_count_and_no_more_than_asked_for_are_found(windowed: Store) -> None:
+    windowed.write(minutes("a@0", "a@60", "b@60", "a@120", "a@180"), at(1))
+    assert windowed.begun("minutes", 60, 120, 99) == ["a@60", "b@60", "a@120"]
+    assert windowed.begun("minutes", 61, 119, 99) == []
+    assert windowed.begun("minutes", 60, 180, 2) == ["a@60", "b@60"]
+    assert windowed.begun("minutes", 0, 0, 99) == ["a@0"]
+    assert windowed.begun("minutes", 0, -1, 99) == []
+    assert windowed.begun("minutes", 181, FOREVER_MS, 99) == []
+
+
+def test_keys_are_told_from_starts_whatever_is_in_them(windowed: Store) -> None:
+    keys = ["a@b@0", "@0", "@60@0", "é@0", "😀\x00@0", "a@@0"]
+    windowed.write(minutes(*keys), at(1))
+    assert set(windowed.begun("minutes", 0, 0, 99)) == set(keys)
+    assert {key for key, _ in windowed.scan("minutes")} == set(keys)
+
+
+def test_the_index_is_no_row_and_no_other_tables(tmp_path: Path, memory: StoreMemory) -> None:
+    other = WindowedTable("minute", MINUTES.encode, MINUTES.decode, MINUTES.windows)
+    store = Store(tmp_path / "both", memory, tables=[MINUTES, other])
+    rows: list[tuple[bytes, bytes | None]] = [(b"s@0", b"2")]
+    store.write({**minutes("a@0"), "minute": rows, "users": [(b"u@0", b"3")]}, at(1))
+    assert store.begun("minutes", 0, FOREVER_MS, 9) == ["a@0"]
+    assert store.begun("minute", 0, FOREVER_MS, 9) == ["s@0"]
+    assert store.begun("users", 0, FOREVER_MS, 9) == []
+    assert dict(store.scan("minutes")) == {"a@0": b"1"}
+    assert store.position() == at(1)
+    store.close()
+
+
+def test_a_row_that_is_removed_leaves_the_index(windowed: Store) -> None:
+    windowed.write(minutes("a@0", "b@0"), at(1))
+    windowed.write({"minutes": [(b"a@0", None), (b"none@0", None)]}, at(2))
+    assert windowed.begun("minutes", 0, FOREVER_MS, 99) == ["b@0"]
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    changes=st.lists(
+        st.tuples(
+            st.sampled_from(["a", "a@0", "é", ""]), st.sampled_from([0, 60, 120]), st.booleans()
+        ),
+        max_size=30,
+    ),
+    run_length=st.integers(1, 9),
+    flushes=st.booleans(),
+)
+def test_rows_and_index_agree_however_a_changelog_is_read_back(
+    changes: list[tuple[str, int, bool]], run_length: int, *, flushes: bool
+) -> None:
+    changelog: list[tuple[bytes, bytes | None]] = [
+        (f"{key}@{start}".encode(), b"1" if is_row else None) for key, start, is_row in changes
+    ]
+    kept = {key.decode() for key, value in dict(changelog).items() if value}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "orders-0", tables=[MINUTES])
+        for begin in range(0, len(changelog), run_length):
+            run = changelog[begin : begin + run_length]
+            store.write({"minutes": run}, at(begin), logged=False)
+            if flushes:
+                store.flush()
+        store.flush()
+        store.close()
+        store = Store(Path(folder) / "orders-0", tables=[MINUTES])
+        assert {key for key, _ in store.scan("minutes")} == kept
+        index = store.begun("minutes", 0, FOREVER_MS, 99)
+        assert (len(index), set(index)) == (len(kept), kept)
+        store.close()
+
+
+def test_what_was_not_flushed_is_lost_from_rows_index_and_position_alike(
+    tmp_path: Path, windowed: Store, memory: StoreMemory
+) -> None:
+    windowed.write(minutes("a@0"), at(1), logged=False)
+    windowed.flush()
+    windowed.write({"minutes": [(b"a@0", None), (b"b@60", b"1")]}, at(2), logged=False)
+    shutil.copytree(windowed.path, tmp_path / "killed")
+    left = Store(tmp_path / "killed", memory, tables=[MINUTES])
+    assert left.position() == at(1)
+    assert [key for key, _ in left.scan("minutes")] == ["a@0"]
+    assert left.begun("minutes", 0, FOREVER_MS, 9) == ["a@0"]
+    left.close()
 
 
 # -- damage ----------------------------------------------------------------------------------------
