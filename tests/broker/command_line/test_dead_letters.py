@@ -15,7 +15,7 @@ from streams.engine import dead_letters
 from streams.engine.batch import Failure
 from streams.engine.records import Reason, Record, Reject, TopicPartition
 from streams.topology import TOPOLOGY
-from tests.broker.commands.conftest import Headrace, Start
+from tests.broker.command_line.conftest import Headrace, Start
 from tests.unit.wire import run_of
 
 NOW_MS = 1_763_715_600_000
@@ -50,8 +50,8 @@ async def send(client: dict[str, Any], letters: list[Record]) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _letters(commands_kafka: EmbeddedKafka) -> None:
-    asyncio.run(send({"bootstrap_servers": commands_kafka.bootstrap}, LETTERS))
+def _letters(own_kafka: EmbeddedKafka) -> None:
+    asyncio.run(send({"bootstrap_servers": own_kafka.bootstrap}, LETTERS))
 
 
 class TestDeadLetters:

@@ -41,11 +41,11 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture(scope="session")
 def kafka_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("commands-kafka")
+    return tmp_path_factory.mktemp("kafka")
 
 
 @pytest.fixture(scope="session")
-def commands_kafka(kafka_dir: Path) -> Iterator[EmbeddedKafka]:
+def own_kafka(kafka_dir: Path) -> Iterator[EmbeddedKafka]:
     """A Kafka with the application's inputs, derived topics and dead letters, of two partitions."""
     with EmbeddedKafka(kafka_dir) as running:
         topics = prepare_topics(
@@ -61,18 +61,18 @@ def commands_kafka(kafka_dir: Path) -> Iterator[EmbeddedKafka]:
 
 
 @pytest.fixture
-def client(commands_kafka: EmbeddedKafka) -> dict[str, Any]:
+def client(own_kafka: EmbeddedKafka) -> dict[str, Any]:
     """Return what an aiokafka client of a test is given."""
-    return {"bootstrap_servers": commands_kafka.bootstrap}
+    return {"bootstrap_servers": own_kafka.bootstrap}
 
 
 @pytest.fixture
-def app_id(commands_kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def app_id(own_kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Let commands find the Kafka, and an application of their own; return its id."""
     for name in [name for name in os.environ if name.startswith(("KAFKA_", "HEADRACE_"))]:
         monkeypatch.delenv(name)
     name = f"app-{uuid.uuid4().hex[:8]}"
-    monkeypatch.setenv("KAFKA_BROKERS", commands_kafka.bootstrap)
+    monkeypatch.setenv("KAFKA_BROKERS", own_kafka.bootstrap)
     monkeypatch.setenv("HEADRACE_APP_ID", name)
     monkeypatch.setenv("HEADRACE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("HEADRACE_PARTITIONS", "2")

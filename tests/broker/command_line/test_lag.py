@@ -13,7 +13,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.topology import TOPOLOGY
-from tests.broker.commands.conftest import Headrace, Start
+from tests.broker.command_line.conftest import Headrace, Start
 from tests.waiting import until
 
 INPUTS = [topic.name for topic in TOPOLOGY.inputs]

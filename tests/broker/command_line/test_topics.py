@@ -14,7 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from streams.topology import TOPOLOGY
-from tests.broker.commands.conftest import Headrace, Start
+from tests.broker.command_line.conftest import Headrace, Start
 
 EVENT = {
     "event_id": "e-1",
