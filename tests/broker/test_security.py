@@ -3,15 +3,12 @@
 import asyncio
 import contextlib
 import json
-import os
 import re
 import shlex
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -23,12 +20,12 @@ from streams.child import end_child, start_child
 from streams.engine.admin import TopicSpec, ensure_topics, partition_counts
 from streams.errors import BrokerRefusedError
 from streams.kafka_node import free_ports
+from tests.broker.running import HEADRACE, environment, files_with, headrace, process_list
 from tests.broker.secured import ADMIN, SESAME, SecuredKafka
 from tests.faults.outcomes import ends, wait_until_done
 from tests.faults.workers import WorkerProcess
 from tests.waiting import until, until_true
 
-HEADRACE = Path(sys.executable).with_name("headrace")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
 ADA = {"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_username": "ada"}
 NO_LOGIN = dict.fromkeys(
@@ -66,25 +63,6 @@ async def admin(secured: SecuredKafka) -> AsyncIterator[AIOKafkaAdminClient]:
     await until(none_left)
     yield admin
     await admin.close()
-
-
-def environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """Return an environment with these settings alone."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "KAFKA_"))}
-    return kept | {name.upper(): str(value) for name, value in settings.items()}
-
-
-def headrace(*arguments: str, folder: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, which must come soon."""
-    return subprocess.run(
-        [HEADRACE, *arguments],
-        env=environment({"headrace_data_dir": folder / "state", **settings}),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
 
 
 # -- who is let in ------------------------------------------------------------------------------
@@ -376,36 +354,6 @@ async def test_an_acl_that_is_missing_stops_a_worker_with_one_line(  # noqa: PLR
 
 
 # -- the password ------------------------------------------------------------------------------
-
-
-def files_with(text: str, folder: Path) -> list[Path]:
-    """Return the files below a folder that hold a text."""
-    wanted = text.encode()
-    return [f for f in folder.rglob("*") if f.is_file() and wanted in contents(f)]
-
-
-def contents(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:  # a process, or a file of RocksDB's, that has just gone
-        return b""
-
-
-class Process(NamedTuple):
-    """A process as the process list shows it."""
-
-    parent: int
-    command_line: bytes
-
-
-def process_list() -> list[Process]:
-    """Return every process on this machine."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        after_name = contents(folder / "stat").rpartition(b")")[2].split()
-        if after_name:
-            found.append(Process(int(after_name[1]), contents(folder / "cmdline")))
-    return found
 
 
 @pytest.mark.usefixtures("admin")
