@@ -30,6 +30,11 @@ class Subtopology:
     joined: tuple[Table[Any], ...] = ()
     """Those of the tables that a flow joins."""
 
+    @property
+    def sees_inputs_order(self) -> bool:
+        """Tell whether a flow reads several inputs: what it does shows in which order they came."""
+        return any(len(flow.reads) > 1 for flow in self.flows)
+
     def task_id(self, partition: int) -> str:
         """Return the id of this subtopology's task for a partition: `orders-3`."""
         return f"{self.name}-{partition}"
@@ -70,11 +75,6 @@ def check(topology: Topology) -> None:
             raise DefinitionError(msg)
         if flow.keeps and (other := keepers.setdefault(flow.keeps.name, flow)) is not flow:
             msg = f"table {flow.keeps.name} is written by two flows, {other.name} and {flow.name}"
-            raise DefinitionError(msg)
-        # Within a step one input goes after the other: rows and stream times would tell where it was cut.
-        if flow.keeps and len(flow.reads) > 1:
-            several = " and ".join(topic.name for topic in flow.reads)
-            msg = f"flow {flow.name} keeps table {flow.keeps.name} from {several}: let it read one of them"
             raise DefinitionError(msg)
     for flow in topology.flows:
         for table in flow.joins:

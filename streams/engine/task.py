@@ -82,7 +82,7 @@ class Task:
         self._codecs = {t.name: Codec(t, config.max_ahead_ms) for t in subtopology.inputs}
         self._longest = config.max_record_bytes - RECORD_OVERHEAD_BYTES
         self._fetched: dict[TopicPartition, deque[Run]] = {tp: deque() for tp in self.inputs}
-        self._turns = Turns(self.inputs)
+        self._turns = Turns(self.inputs, one_by_one=subtopology.sees_inputs_order)
 
     @property
     def path(self) -> Path:

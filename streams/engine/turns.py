@@ -85,10 +85,12 @@ class Turns:
 
     What is taken comes in steps, so that inputs which alternate give no tiny batches: of each input
     all that is due up to a common turn, one input after the other. A joined table keeps what its rows
-    were within the step (decision 0014).
+    were within the step (decision 0014). `one_by_one` is for flows that read several of the inputs,
+    and so see their order: no step goes beyond the turn of another input's next event.
     """
 
-    def __init__(self, inputs: Sequence[TopicPartition]) -> None:
+    def __init__(self, inputs: Sequence[TopicPartition], *, one_by_one: bool = False) -> None:
+        self._one_by_one = one_by_one
         self._queues: dict[TopicPartition, deque[Slice]] = {i: deque() for i in inputs}
 
     def offer(self, input_: TopicPartition, waiting: Slice) -> None:
@@ -137,17 +139,27 @@ class Turns:
             list(accumulate(map(_event_time_ms, self._queues[input_][0].events[:limit]), max))
             for input_ in queued
         ]
+        if self._one_by_one:
+            (_, first), (horizon_ms, rank), *_ = sorted(
+                (t[0], rank) for rank, t in enumerate(turns)
+            )
+            count = _until(turns[first], first, horizon_ms, rank)
+            return [(queued[first], _cut(self._queues[queued[first]], count))]
         # Nothing is known of an input beyond its last event here.
         horizon_ms, rank = min((of_input[-1], rank) for rank, of_input in enumerate(turns))
         step = []
         for other, (input_, of_input) in enumerate(zip(queued, turns, strict=True)):
-            within = bisect_right if other <= rank else bisect_left
-            if count := within(of_input, horizon_ms):
+            if count := _until(of_input, other, horizon_ms, rank):
                 piece = _cut(self._queues[input_], count)
                 step.append((input_, piece._replace(turns_ms=of_input[:count])))
         if len(step) == 1:  # nobody else's turn comes in between
             step = [(input_, piece._replace(turns_ms=())) for input_, piece in step]
         return step
+
+
+def _until(turns_ms: Sequence[int], input_rank: int, time_ms: int, rank: int) -> int:
+    """Return how many turns of an input do not come after the turn `time_ms` of input `rank`."""
+    return (bisect_right if input_rank <= rank else bisect_left)(turns_ms, time_ms)
 
 
 def _cut(queue: deque[Slice], count: int) -> Slice:

@@ -44,9 +44,6 @@ REFUSED = {
     "let one flow do both": topology(
         flow("count", ORDERS, keeps=COUNTS), flow("enrich", USERS, ORDERS, joins=(COUNTS,))
     ),
-    "flow count keeps table counts from users and orders: let it read one of them": topology(
-        flow("count", USERS, ORDERS, keeps=COUNTS)
-    ),
     "flow enrich joins table minutes, which is windowed: a key has no one row in it": topology(
         flow("count", ORDERS, keeps=MINUTES), flow("enrich", USERS, joins=(MINUTES,))
     ),
@@ -142,3 +139,9 @@ def test_the_topics_that_it_writes_are_outputs_dead_letters_and_changelogs() -> 
     ]
     assert topics["shop-counts-changelog"]["cleanup.policy"] == "compact"
     assert topics["out"]["retention.ms"] == topics["dead-letters"]["retention.ms"] == "-1"
+
+
+def test_a_flow_that_reads_several_inputs_sees_their_order() -> None:
+    [one] = subtopologies(topology(flow("a", ORDERS, keeps=COUNTS), flow("b", ORDERS)))
+    [several] = subtopologies(topology(flow("a", ORDERS, USERS, keeps=COUNTS)))
+    assert (one.sees_inputs_order, several.sees_inputs_order) == (False, True)

@@ -199,9 +199,11 @@ class Feed:
         inputs: Sequence[Sequence[Row]],
         cuts: Sequence[int],
         begin: Mapping[TopicPartition, int] | None = None,
+        *,
+        one_by_one: bool = False,
     ) -> None:
         self.inputs = INPUTS[: len(inputs)]
-        self.turns = Turns(self.inputs)
+        self.turns = Turns(self.inputs, one_by_one=one_by_one)
         self._next = dict(begin or dict.fromkeys(self.inputs, 0))
         self._rest = {
             tp: list(rows)[self._next[tp] :] for tp, rows in zip(self.inputs, inputs, strict=True)
@@ -247,16 +249,20 @@ SOME_INPUTS = st.lists(ROWS, min_size=1, max_size=3)
 
 
 @settings(deadline=None, max_examples=300)
-@given(SOME_INPUTS, CUTS, st.integers(1, 5))
+@given(SOME_INPUTS, CUTS, st.integers(1, 5), st.booleans())
 def test_turns_are_those_of_law_9_whatever_the_cuts_and_every_record_is_taken_once(
-    inputs: list[list[Row]], cuts: list[int], limit: int
+    inputs: list[list[Row]],
+    cuts: list[int],
+    limit: int,
+    one_by_one: bool,  # noqa: FBT001 - Hypothesis draws it
 ) -> None:
-    feed = Feed(inputs, cuts)
+    feed = Feed(inputs, cuts, one_by_one=one_by_one)
     order: list[tuple[int, int]] = []
     positions = dict.fromkeys(feed.inputs, 0)
     for step in feed.steps(limit):
         ranks = [INPUTS.index(tp) for tp, _ in step]
         assert ranks == sorted(set(ranks))
+        assert len(ranks) == 1 or not one_by_one
         order += in_turn(step)
         for tp, piece in step:
             assert len(piece.events) <= limit
