@@ -39,3 +39,10 @@ def of_group(settings: Settings, name: str) -> tuple[Settings, Topology]:
     if name == MAIN:
         return settings, GROUPS[name]
     return settings.model_copy(update={"app_id": f"{settings.app_id}-{name}"}), GROUPS[name]
+
+
+def every_group(settings: Settings) -> list[tuple[Settings, Topology]]:
+    """Return what of_group returns for each group, the main one first."""
+    from streams.topology import GROUPS
+
+    return [of_group(settings, name) for name in GROUPS]

@@ -16,7 +16,7 @@ from commands.sending import Sender
 from commands.topic_facts import missing
 from streams.engine.admin import partition_counts
 from streams.errors import HeadraceError
-from streams.topology import TOPOLOGY
+from streams.topology import GROUPS
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -72,8 +72,9 @@ class Lines:
 
 def declared(name: str) -> Topic | None:
     """Return the application's topic of this name, with its events and its key."""
-    emitted = (flow.emits for flow in TOPOLOGY.flows if flow.emits)
-    return next((topic for topic in (*TOPOLOGY.inputs, *emitted) if topic.name == name), None)
+    flows = [flow for topology in GROUPS.values() for flow in topology.flows]
+    topics = [topic for flow in flows for topic in (*flow.reads, flow.emits) if topic]
+    return next((topic for topic in topics if topic.name == name), None)
 
 
 async def send_lines(

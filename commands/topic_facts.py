@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from aiokafka import TopicPartition
@@ -17,6 +17,9 @@ from streams.engine.admin import connected
 from streams.engine.cluster import Bounds
 from streams.engine.definitions import Topology
 from streams.errors import TopicError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
 
 _DEFAULT_CONFIG = 5
 """The source of a setting that nobody set (DescribeConfigs' config_source)."""
@@ -59,15 +62,20 @@ class ConfigEntry(NamedTuple):
     source: str
 
 
-def kinds(topology: Topology, application_id: str) -> dict[str, str]:
-    """Return what each topic of the application is, inputs first."""
-    found = {topic.name: "input" for topic in topology.inputs}
-    for flow in topology.flows:
-        if flow.emits:
-            found.setdefault(flow.emits.name, "derived")
-    found[topology.dead_letters] = "dead letters"
-    for table in topology.tables:
-        found[table.changelog(application_id)] = "changelog"
+def kinds(groups: Iterable[tuple[Settings, Topology]]) -> dict[str, str]:
+    """Return what each topic of the application's groups is; of each group, inputs first."""
+    found: dict[str, str] = {}
+    for settings, topology in groups:
+        derived = [flow.emits.name for flow in topology.flows if flow.emits]
+        changelogs = [table.changelog(settings.app_id) for table in topology.tables]
+        for names, kind in (
+            ([topic.name for topic in topology.inputs], "input"),
+            (derived, "derived"),
+            ([topology.dead_letters], "dead letters"),
+            (changelogs, "changelog"),
+        ):
+            for name in names:
+                found.setdefault(name, kind)
     return found
 
 

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from commands.asking import ANSWER_TIMEOUT_S
+from commands.groups import every_group
 from commands.topic_facts import kinds
 from streams.engine.admin import TopicSpec, ensure_topics, partition_counts
 from streams.engine.layout import EVENT_CONFIG, own_topics
 from streams.errors import TopicError
 from streams.prepare import prepare_topics
-from streams.topology import TOPOLOGY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from config.settings import Settings
+    from streams.engine.definitions import Topology
 
 
 class Made(msgspec.Struct, kw_only=True):
@@ -37,29 +38,33 @@ async def make_topics(
     With `is_exact` the settings' number of partitions was asked for, and topics with another are
     refused: TopicError. Else that of the inputs counts, where they exist.
     """
-    known = kinds(TOPOLOGY, settings.app_id)
+    groups = every_group(settings)
+    known = kinds(groups)
     names = list(known) if name is None else [name]
     before = await partition_counts(client, [*known, *names], timeout_s=ANSWER_TIMEOUT_S)
     partitions = settings.partitions
     if is_exact:
         _refuse_others(before, list(known) if names[0] in known else names, partitions)
     elif names[0] in known:
-        inputs = [before[topic.name] for topic in TOPOLOGY.inputs if topic.name in before]
+        inputs = [
+            before[each] for each, kind in known.items() if kind == "input" and each in before
+        ]
         partitions = inputs[0] if inputs else partitions
     if name is None:
-        partitions = await prepare_topics(
-            TOPOLOGY,
-            client,
-            application_id=settings.app_id,
-            default_partitions=partitions,
-            replication_factor=settings.kafka_replication_factor,
-            create=True,
-        )
+        for own, topology in groups:
+            partitions = await prepare_topics(
+                topology,
+                client,
+                application_id=own.app_id,
+                default_partitions=partitions,
+                replication_factor=settings.kafka_replication_factor,
+                create=True,
+            )
     else:
         partitions = before.get(name, partitions)
         await ensure_topics(
             client,
-            [TopicSpec(name, partitions, _config(settings.app_id, name))],
+            [TopicSpec(name, partitions, _config(groups, name))],
             replication_factor=settings.kafka_replication_factor,
             timeout_s=ANSWER_TIMEOUT_S,
         )
@@ -79,7 +84,10 @@ def _refuse_others(before: Mapping[str, int], names: Iterable[str], wanted: int)
             )
 
 
-def _config(application_id: str, name: str) -> Mapping[str, str]:
+def _config(groups: Iterable[tuple[Settings, Topology]], name: str) -> Mapping[str, str]:
     """Return the configuration of a topic that is made: the cluster's own for one that is not ours."""
-    inputs = {topic.name: EVENT_CONFIG for topic in TOPOLOGY.inputs}
-    return {**inputs, **own_topics(TOPOLOGY, application_id)}.get(name, {})
+    configs: dict[str, Mapping[str, str]] = {}
+    for settings, topology in groups:
+        configs |= {topic.name: EVENT_CONFIG for topic in topology.inputs}
+        configs |= own_topics(topology, settings.app_id)
+    return configs.get(name, {})

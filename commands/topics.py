@@ -109,11 +109,11 @@ def list_(*, others: bool, as_json: bool) -> int:
 async def _list(settings: Settings, client: dict[str, Any], *, others: bool, as_json: bool) -> None:
     import msgspec
 
+    from commands.groups import every_group
     from commands.printing import print_table
     from commands.topic_facts import kinds, topic_facts
-    from streams.topology import TOPOLOGY
 
-    known = kinds(TOPOLOGY, settings.app_id)
+    known = kinds(every_group(settings))
     facts = await topic_facts(client, known, others=others)
     if as_json:
         objects = [
@@ -152,11 +152,11 @@ async def _describe(
 ) -> None:
     import msgspec
 
+    from commands.groups import every_group
     from commands.printing import print_table
     from commands.topic_facts import changed_config, kinds, one_topic
-    from streams.topology import TOPOLOGY
 
-    facts = await one_topic(client, kinds(TOPOLOGY, settings.app_id), name)
+    facts = await one_topic(client, kinds(every_group(settings)), name)
     config = await changed_config(client, name)
     if as_json:
         document = {**msgspec.to_builtins(facts), "config": {e.name: e.value for e in config}}
