@@ -16,6 +16,9 @@ _BLOCK = 4_096  # Random numbers are drawn by the block: one by one they cost as
 _LATE_SHARE = 0.03
 _MEAN_LATE_MS = 120_000
 _MAX_LATE_MS = 900_000
+_OFFLINE_SHARE = 0.03  # of those that are late
+_MIN_OFFLINE_MS = 86_400_000
+_MAX_OFFLINE_MS = 3 * 86_400_000
 _MAX_JITTER_MS = 2_000
 _CANCELLED_SHARE = 0.08
 _MAX_STEP_RECORDS = 400  # how many records later the next event of an order may come
@@ -65,9 +68,10 @@ class OrderGenerator:
 
     Users have habits (home, currency, favourite baskets and hours of the day); a few come often and
     most rarely. They register and log in before they order, change profile and status now and
-    then, and some leave and come back. Some order as guests. A few in a hundred orders are of
-    high value, about 3 % come up to 15 minutes late, and all event times jitter by some seconds. An order
-    is confirmed, paid, shipped and completed, or cancelled, hundreds of records later.
+    then, and some leave and come back. Some order as guests. A few in a hundred orders are of high
+    value; about 3 % come up to 15 minutes late, and one in a thousand by a day or more; all event
+    times jitter by some seconds. An order is confirmed, paid, shipped and completed, or cancelled,
+    hundreds of records later.
     """
 
     def __init__(self, seed: int, users: int = 10_000, poison_share: float = 0.0) -> None:
@@ -145,6 +149,8 @@ class OrderGenerator:
                 late_ms = jitter_ms
                 if random.random() < _LATE_SHARE:
                     late_ms += min(int(random.expovariate(1 / _MEAN_LATE_MS)), _MAX_LATE_MS)
+                    if random.random() < _OFFLINE_SHARE:
+                        late_ms += random.randrange(_MIN_OFFLINE_MS, _MAX_OFFLINE_MS)
                 yield b"ord-%d-%d" % (self._seed, self._orders_made), user, late_ms
 
     def _step(self, step: _Step, now_ms: int) -> bytes:

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
+from streams import topics
+
 KeyValue: TypeAlias = tuple[bytes | None, bytes | None]
 Literals: TypeAlias = Mapping[str, bytes | None]
 """Fields as they are written in JSON; None: absent."""
 
-USERS = "users"
-ORDERS = "orders"
+USERS = topics.USERS.name
+ORDERS = topics.ORDERS.name
 LARGEST_SOURCE_BYTES = 1_048_400
 """Of key and value: a broker takes a record of this size, and little above it."""
 

@@ -74,6 +74,7 @@ class Report:
         _say("derived       " + ", ".join(f"{count:,} in {t}" for t, count in derived.items()))
         _say(f"dead letters  {reasons.total():,}" + (f": {told}" if told else ""))
         _say(f"skipped       {skipped:,} (unknown event types, tombstones)")
+        _say(f"late          {outcome.late:,} orders of minutes that were gone")
         tables = (f"{len(rows):,} rows of {table}" for table, rows in outcome.tables.items())
         _say("tables        " + ", ".join(tables))
         _say(f"latency       {_latency(latencies_ms)}, from sent to seen by a reader downstream")

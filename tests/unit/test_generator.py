@@ -3,14 +3,17 @@
 import json
 from collections import Counter
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, product
+from random import Random
 from typing import Any
 
 import pytest
 
 from demo.generator import OrderGenerator, partition_of
+from demo.habits import Crowd
 from demo.oracle import DeadLetter, Source, expect, judge
 from demo.poison import ODDITIES, OVERSIZED, POISONS, Oddity, Poison, Subject
+from demo.visits import Visits
 from tests.unit.wire import HOUR_MS, NOW_MS
 
 MANY = 20_000
@@ -92,7 +95,9 @@ def test_some_orders_are_of_high_value_and_some_come_late_but_none_early() -> No
     high = sum(event["data"]["amount"] > 1000 for event in created) / len(created)
     late = sum(event["timestamp"] < NOW_MS - 60_000 for event in created) / len(created)
     assert 0.01 < high < 0.1
+    days_late = sum(e["timestamp"] < NOW_MS - 24 * HOUR_MS for e in created) / len(created)
     assert 0.005 < late < 0.05
+    assert 0 < days_late < 0.005
     assert max(event["timestamp"] for event in created) <= NOW_MS
 
 
@@ -141,17 +146,16 @@ def test_who_deleted_the_account_does_not_order_but_may_register_again() -> None
 
 
 def test_event_times_of_a_visit_rise_towards_its_order() -> None:
-    visits: dict[bytes | None, list[int]] = {}
-    for topic, key, value in records():
-        event = json.loads(value or b"")
-        if topic == "users":
-            times = visits.setdefault(key, [])
-            times.append(event["timestamp"])
-            if event["event_type"] != "user.registered" and len(times) > 1:
-                assert event["timestamp"] > times[0] or event["event_type"] == "user.logged_in"
-        elif event["event_type"] == "order.created" and key in visits:
-            assert max(visits.pop(key)) < NOW_MS
-    assert visits
+    random = Random(7)
+    visits = Visits(random, seed=7)
+    seen = 0
+    for user in 10 * Crowd(random, 500).users:
+        visit = visits.before_order(user, NOW_MS)
+        times = [json.loads(value)["timestamp"] for value in visit.events]
+        assert times == sorted(set(times))
+        assert all(NOW_MS - 120_000 <= time_ms < NOW_MS for time_ms in times)
+        seen += len(times)
+    assert seen > 1_000
 
 
 def test_users_come_most_in_hours_of_their_own() -> None:
@@ -176,6 +180,13 @@ def test_users_order_what_they_like_again() -> None:
 def test_each_poison_does_what_it_says(poison: Poison) -> None:
     made = poison.make(Subject(b"o-1", b"ada", NOW_MS))
     assert outcome(poison.topic, *made) == (poison.reason or "skipped")
+
+
+def test_every_reason_for_which_a_record_is_refused_alone_is_there_in_both_topics() -> None:
+    reasons = [None, "undecodable", "invalid-field", "key-mismatch", "timestamp-ahead"]
+    kinds = {(poison.topic, poison.reason) for poison in POISONS}
+    assert kinds == set(product(["users", "orders"], reasons))
+    assert len({poison.name for poison in POISONS}) == len(POISONS)
 
 
 @pytest.mark.parametrize("odd", ODDITIES, ids=lambda odd: odd.name)
