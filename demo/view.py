@@ -70,7 +70,7 @@ def _lines(now: Snapshot, width: int, height: int) -> list[Text]:
     foot = [Text(safe(now.message), style=f"bold {ORANGE}"), _keys()]
     head = [_title(now, width), *_gauges(now, width)]
     wide = width >= sum(_FLOW_WIDTHS) + len(_FLOW_COLUMNS) * _CELL + _OUTPUT_WIDTH
-    flows = [rule("flows", width, _cells(_FLOW_COLUMNS).lstrip())]
+    flows = [rule("flows: input → flow [table] → output", width, _cells(_FLOW_COLUMNS).lstrip())]
     flows += [_flow(row, width, wide=wide) for row in now.flows]
     rest = max(0, height - len(head) - len(flows) - len(foot) - 2)
     upper = max(_FEWEST_ROWS, min(max(len(now.workers), rest // 2), rest - _FEWEST_ROWS))
@@ -125,7 +125,7 @@ def _gauge(name: str, value: str, history: Sequence[float], colour: str, width: 
 
 def _flow(row: FlowRow, width: int, *, wide: bool) -> Text:
     """Return a flow as its way: inputs → flow [table] → output, and what goes through it."""
-    inputs = ", ".join(row.reads) + "".join(f" ⋈ [{table}]" for table in row.joins)
+    inputs = ", ".join(row.reads) + "".join(f" + [{table}]" for table in row.joins)
     table = f" [{row.keeps}]" if row.keeps else ""
     output = f" → {row.emits}" if row.emits else ""
     inputs_width, name_width, table_width = _FLOW_WIDTHS if wide else (0, 0, 0)
