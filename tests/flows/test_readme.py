@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from commands.main import COMMANDS, cli
+from tests.flows.shown import ROOT, copy_with, new_files, python, shown_in
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SOURCES = ("agents", "commands", "config", "demo", "streams", "tables")
+SHOWN = shown_in(README)
 LINES_OF_A_FLOW = 35
 # What the flow must come to, told without the README's own test.
 STORY = """
@@ -45,47 +42,10 @@ with Driver(TOPOLOGY, load_settings(data_dir=Path(sys.argv[1]))) as driver:
 """
 
 
-def shown_files() -> dict[str, str]:
-    """Return the README's Python blocks by the path that their first line names."""
-    blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return dict(blocks)
-
-
-def added(text: str, block: str) -> str:
-    """Return a file's text with a block: imports on top, rows among the flows, the rest last."""
-    lines = block.splitlines()
-    imports = [line for line in lines if line.startswith(("from ", "import "))]
-    rows = [line for line in lines if line.startswith("    Flow(")]
-    rest = [line for line in lines if line not in [*imports, *rows]]
-    if imports:
-        text = re.sub(r"(?m)^(?=from |import )", "\n".join([*imports, ""]), text, count=1)
-    if rows:
-        text = text.replace("\n)\n# fmt: on", "\n" + "\n".join(rows) + "\n)\n# fmt: on")
-    return text + "\n".join(["", "", *rest, ""])
-
-
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the project with the README's flow in it."""
-    folder = tmp_path_factory.mktemp("readme") / "project"
-    for name in SOURCES:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    for path, block in shown_files().items():
-        file = folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        there = file.read_text(encoding="utf-8") if file.exists() else None
-        file.write_text(block if there is None else added(there, block), encoding="utf-8")
-    return folder
-
-
-def python(copy: Path, *args: str) -> str:
-    """Run Python in the copy; return what it said."""
-    done = subprocess.run(
-        [sys.executable, *args], cwd=copy, capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return copy_with(SHOWN, tmp_path_factory.mktemp("readme") / "project")
 
 
 def test_the_agent_it_shows_does_what_it_says(copy: Path, tmp_path: Path) -> None:
@@ -104,15 +64,14 @@ def test_the_test_it_shows_passes(copy: Path) -> None:
 
 
 def test_the_code_it_shows_passes_the_lint(copy: Path) -> None:
-    new = [path for path in shown_files() if not (ROOT / path).exists()]
-    python(copy, "-m", "ruff", "check", "--no-cache", *new)
-    python(copy, "-m", "ruff", "format", "--no-cache", "--check", *new)
+    python(copy, "-m", "ruff", "check", "--no-cache", *new_files(SHOWN))
+    python(copy, "-m", "ruff", "format", "--no-cache", "--check", *new_files(SHOWN))
 
 
 def test_an_agent_is_as_short_as_it_seems() -> None:
     code = [
         line
-        for path, block in shown_files().items()
+        for path, block in SHOWN
         if not path.startswith("tests/")
         for line in block.splitlines()
         if line and not line.startswith(("from ", "import ")) and '"""' not in line
