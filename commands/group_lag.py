@@ -13,7 +13,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import for_code
+from aiokafka.errors import KafkaError, for_code
 
 from commands.asking import ANSWER_TIMEOUT_S
 from commands.reading import bounds_of, reader
@@ -26,6 +26,7 @@ from streams.engine.records import TopicPartition
 from streams.errors import TopicError
 
 _POLL_MS = 200
+_ASK_AGAIN_S = 0.1
 # Of each partition one record is wanted; Kafka sends a larger batch, too, if it is the first.
 _FETCH_BYTES = 16_384
 _UUID = re.compile(r"-([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
@@ -119,8 +120,18 @@ class LagReader:
         )
 
     async def _group(self) -> dict[str, Any]:
+        """Return the group as its coordinator describes it, which may just be starting."""
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            answers = await self._admin.describe_consumer_groups([self._cluster.options.group])
+            while True:
+                try:
+                    return await self._described()
+                except KafkaError as error:
+                    if not error.retriable:
+                        raise
+                await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def _described(self) -> dict[str, Any]:
+        answers = await self._admin.describe_consumer_groups([self._cluster.options.group])
         group: dict[str, Any] = answers[0].to_object()["groups"][0]
         if group["error_code"]:
             raise for_code(group["error_code"])(group["group"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ def print_records(records: Iterable[Any], *, as_json: bool) -> None:
     if as_json:
         lines = json_lines([record_object(record) for record in records])
     else:
-        styled = on_terminal()
+        styled = on_terminal() and not os.environ.get("NO_COLOR")
         lines = "\n".join(_line(record_line(record), styled=styled) for record in records)
     if lines:
         click.echo(lines)
