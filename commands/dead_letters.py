@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from aiokafka import TopicPartition
 
@@ -125,7 +125,7 @@ async def _show(client: dict[str, Any], source: str, partition: int, *, as_json:
 
     # A dead letter lies on its source's partition number.
     partitions = [tp for tp in await _partitions(client) if tp.partition == partition]
-    letters = await _letters(client, partitions, lambda each: each.source == source)
+    letters = [each async for each in _letters(client, partitions) if each.source == source]
     if not letters:
         raise HeadraceError(
             f"there is no dead letter of {source}: `headrace dead-letters list` shows which there are"
@@ -154,10 +154,13 @@ def counts(*, as_json: bool) -> int:
 async def _counts(client: dict[str, Any], *, as_json: bool) -> None:
     import msgspec
 
-    from commands.letters import counted
+    from commands.letters import Tally
     from commands.printing import print_table, time_text
 
-    found = counted(await _letters(client, await _partitions(client), lambda _: True))
+    tally = Tally()
+    async for each in _letters(client, await _partitions(client)):
+        tally.add(each)
+    found = tally.counts()
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
@@ -173,14 +176,13 @@ async def _partitions(client: dict[str, Any]) -> list[TopicPartition]:
 
 
 async def _letters(
-    client: dict[str, Any], partitions: Sequence[TopicPartition], wanted: Callable[[Letter], bool]
-) -> list[Letter]:
-    """Return all wanted letters of the partitions."""
+    client: dict[str, Any], partitions: Sequence[TopicPartition]
+) -> AsyncIterator[Letter]:
+    """Yield all letters of the partitions."""
     from commands.letters import letter
     from commands.reading import read_tail, reader
 
-    found: list[Letter] = []
     async with reader(client) as consumer:
         async for records in read_tail(consumer, partitions, None, follow=False):
-            found += filter(wanted, map(letter, records))
-    return found
+            for record in records:
+                yield letter(record)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -58,20 +57,27 @@ def letter(record: Any) -> Letter:
     )
 
 
-def counted(letters: Iterable[Letter]) -> list[ReasonCount]:
-    """Return the counts in the order of the reasons, then by agent."""
-    counts: Counter[tuple[str, str]] = Counter()
-    last: dict[tuple[str, str], int] = {}
-    for each in letters:
-        kind = each.reason, each.agent
-        counts[kind] += 1
-        last[kind] = max(last.get(kind, -1), each.refused_at_ms)
-    order = {reason.value: number for number, reason in enumerate(Reason)}
-    kinds = sorted(counts, key=lambda kind: (order.get(kind[0], len(order)), kind))
-    return [
-        ReasonCount(reason=kind[0], agent=kind[1], count=counts[kind], last_refused_at=last[kind])
-        for kind in kinds
-    ]
+class Tally:
+    """Counts letters one by one: there may be more than fit into memory."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str], ReasonCount] = {}
+
+    def add(self, each: Letter) -> None:
+        """Count a letter."""
+        kind = self._kinds.setdefault(
+            (each.reason, each.agent),
+            ReasonCount(reason=each.reason, agent=each.agent, count=0, last_refused_at=-1),
+        )
+        kind.count += 1
+        kind.last_refused_at = max(kind.last_refused_at, each.refused_at_ms)
+
+    def counts(self) -> list[ReasonCount]:
+        """Return the counts in the order of the reasons, then by agent."""
+        order = {reason.value: number for number, reason in enumerate(Reason)}
+        return sorted(
+            self._kinds.values(), key=lambda c: (order.get(c.reason, len(order)), c.reason, c.agent)
+        )
 
 
 def told(each: Letter) -> Iterator[str]:
