@@ -102,13 +102,18 @@ class Batch:
         **params: Any,
     ) -> None:
         """Run a flow's rule: its changes and outputs stay in the batch until the batch is accepted."""
-        turn = Turn() if self._turns_ms and self._workplace.meets_others(flow) else None
+        meets_others = self._workplace.meets_others(flow)
+        turn = Turn(flow.name) if self._turns_ms and meets_others else None
         try:
             parts = [self._workplace.part_for(flow, table, turn) for table in tables]
-            at_their_turns = (
-                events if turn is None else turn.through(events, self._turns_of(events))
-            )
-            derived = rule(at_their_turns, *parts, **params)
+            given: Iterable[Any] = events
+            if turn is not None:
+                given = turn.through(events, self._turns_of(flow, events))
+            elif (
+                meets_others
+            ):  # what a rule can do with its events must not hang on where they are cut
+                given = iter(events)
+            derived = rule(given, *parts, **params)
             if derived is not None:
                 self.outputs.setdefault(flow.name, []).extend(self._workplace.encode(flow, derived))
         except TooLargeError as error:
@@ -118,7 +123,7 @@ class Batch:
         except Exception as error:  # noqa: BLE001 - whatever a rule raises, a record may be the cause
             self.failures.setdefault(flow.name, Failure(flow, error))
 
-    def _turns_of(self, events: Sequence[Any]) -> Sequence[int]:
+    def _turns_of(self, flow: Flow, events: Sequence[Any]) -> Sequence[int]:
         """Return the turn of each of these events, which must be of this batch and in its order."""
         if events is self.events:
             return self._turns_ms
@@ -128,7 +133,8 @@ class Batch:
         ]
         if None in turns_ms:
             msg = (
-                "a rule that uses a joined table must be given events of its batch, in their order"
+                f"flow {flow.name} uses a joined table, and gives its rule other events than those of "
+                f"the batch, or in another order"
             )
             raise DefinitionError(msg)
         return cast("list[int]", turns_ms)

@@ -259,11 +259,12 @@ def part_of(table: Table[Any], store: Store) -> TablePart[Any]:
 
 
 class Turn:
-    """The turn that a rule is at in its loop over a batch's events; None before and behind it."""
+    """The turn that a flow's rule is at in its loop over a batch's events; None before and behind it."""
 
-    __slots__ = ("at_ms",)
+    __slots__ = ("_flow", "at_ms")
 
-    def __init__(self) -> None:
+    def __init__(self, flow: str) -> None:
+        self._flow = flow
         self.at_ms: int | None = None
 
     def through(self, events: Iterable[E], turns_ms: Iterable[int]) -> Iterator[E]:
@@ -276,8 +277,8 @@ class Turn:
         """Return it for a use of a table. Raises DefinitionError where there is none."""
         if self.at_ms is None:
             msg = (
-                f"table {table.name} is joined, so that what it holds depends on the event: a rule must "
-                f"use it while it is at the event, in its loop over the events"
+                f"flow {self._flow} uses table {table.name} outside of its rule's loop over the events: it "
+                f"is joined, and what it holds depends on the event"
             )
             raise DefinitionError(msg)
         return self.at_ms
@@ -321,10 +322,11 @@ class TurnedPart(MutableMapping[Any, V], Generic[V]):
 class JoinedPart(Mapping[Any, V], Generic[V]):
     """A table part that another flow reads, as of the turn of the event it is at, and never writes."""
 
-    __slots__ = ("_part", "_turn")
+    __slots__ = ("_flow", "_part", "_turn")
 
-    def __init__(self, part: TablePart[V], turn: Turn | None) -> None:
+    def __init__(self, flow: str, part: TablePart[V], turn: Turn | None) -> None:
         """Without a turn nothing was changed that comes after any event of the batch."""
+        self._flow = flow
         self._part = part
         self._turn = turn
 
@@ -354,5 +356,6 @@ class JoinedPart(Mapping[Any, V], Generic[V]):
         return sum(1 for _ in self)
 
     def __setitem__(self, key: str, row: V) -> None:
-        msg = f"table {self._part.table.name} is only joined here, not kept: a flow writes its own table"
+        table = self._part.table.name
+        msg = f"flow {self._flow} writes {key!r} to table {table}, which it joins and does not keep"
         raise DefinitionError(msg)

@@ -152,7 +152,7 @@ class Task:
             joined = table in self.subtopology.joined
             return TurnedPart(part, turn) if joined and turn is not None else part
         if part is not None and table in flow.joins:
-            return JoinedPart(part, turn)
+            return JoinedPart(flow.name, part, turn)
         msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
         raise DefinitionError(msg)
 

@@ -1,17 +1,24 @@
 """An order is told with its user as they were when it was placed: by event time, not by arrival."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents.enriched_orders.rules import enrich
 from config.settings import load_settings
 from streams.engine import failpoints
+from streams.engine.api import App, Batch
+from streams.engine.definitions import Flow, Topology
+from streams.engine.errors import DefinitionError
 from streams.engine.failpoints import Step
+from streams.events import OrderCreated, OrderEnriched
 from streams.testing import Driver
-from streams.topics import ENRICHED_ORDERS, ORDERS, USERS
+from streams.topics import DEAD_LETTERS, ENRICHED_ORDERS, ORDERS, USERS
 from streams.topology import TOPOLOGY
+from tables import definitions as tables
+from tables.definitions import User
 from tests.flows.stories import NOW_MS, KeyValue, counts, event_of, order, user_event
 
 ACTIVE = {"email": None, "country": None, "status": "active"}
@@ -219,3 +226,93 @@ def test_a_hand_over_between_two_inputs_changes_no_turn(tmp_path: Path, visit: i
         found = told(driver)
         assert found.pop("order-7") == {"email": None, "country": None, "status": None}
         assert found == {"order-4": None, "order-5": ACTIVE, "order-6": ACTIVE, "order-8": ACTIVE}
+
+
+# -- rules that use a joined table as nobody can ---------------------------------------------------
+
+
+def sort_first(
+    orders: Iterable[OrderCreated], users: Mapping[str, User]
+) -> Iterator[OrderEnriched]:
+    return enrich(sorted(orders, key=lambda order: order.timestamp), users)
+
+
+def write(orders: Iterable[OrderCreated], users: Any) -> Iterator[OrderEnriched]:
+    for order_ in orders:
+        users[order_.data.user_id] = User()
+        yield from ()
+
+
+def count_first(orders: Any, users: Mapping[str, User]) -> Iterator[OrderEnriched]:
+    return enrich(orders if len(orders) else (), users)
+
+
+def odd_topology(rule: Any, events_of: Callable[[Batch], Sequence[Any]]) -> Topology:
+    """Return the production topology with another rule behind the enriched orders."""
+
+    def register(app: App[Any]) -> None:
+        @app.agent(ORDERS)
+        async def odd(batches: AsyncIterable[Batch]) -> None:
+            async for batch in batches:
+                batch.run(rule, events_of(batch), tables.USERS)
+
+    flow = Flow(register, "odd", reads=(ORDERS,), joins=(tables.USERS,), emits=ENRICHED_ORDERS)
+    return Topology((*TOPOLOGY.flows, flow), dead_letters=DEAD_LETTERS)
+
+
+@pytest.mark.parametrize(
+    ("rule", "events_of", "line"),
+    [
+        (
+            sort_first,
+            lambda batch: batch.of(OrderCreated),
+            (
+                "flow odd uses table users outside of its rule's loop over the events: it is joined, and "
+                "what it holds depends on the event"
+            ),
+        ),
+        (
+            write,
+            lambda batch: batch.of(OrderCreated),
+            "flow odd writes 'ada' to table users, which it joins and does not keep",
+        ),
+        (
+            enrich,
+            lambda batch: batch.of(OrderCreated)[::-1],
+            (
+                "flow odd uses a joined table, and gives its rule other events than those of the batch, or "
+                "in another order"
+            ),
+        ),
+    ],
+    ids=["sorts them first", "writes", "turns them round"],
+)
+def test_a_rule_that_cannot_be_stops_the_worker_with_one_line_and_nothing_is_committed(
+    tmp_path: Path, rule: Any, events_of: Callable[[Batch], Sequence[Any]], line: str
+) -> None:
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    with Driver(odd_topology(rule, events_of), settings, partitions=1, workers=0) as driver:
+        append(driver, [user_event("registered", 5)], [order(4), order(6), order(7)])
+        append(driver, [user_event("deleted", 8)], [order(9)])
+        driver.start_worker()
+        with pytest.raises(DefinitionError) as raised:
+            driver.settle()
+        assert str(raised.value) == line
+        assert driver.sent(DEAD_LETTERS) == driver.sent(ENRICHED_ORDERS.name) == []
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "replayed"])
+def test_what_a_rule_can_do_with_its_events_does_not_hang_on_whose_turn_comes_in_between(
+    tmp_path: Path, *, live: bool
+) -> None:
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    topology = odd_topology(count_first, lambda batch: batch.of(OrderCreated))
+    with Driver(topology, settings, partitions=1) as driver:
+        driver.pipe(ORDERS, [order(4)], settle=live)
+        driver.pipe(USERS, [user_event("registered", 5)], settle=live)
+        driver.pipe(ORDERS, [order(6)])
+        told_of = [
+            dict(sent.headers)["__streams.errors.message"] for sent in driver.sent(DEAD_LETTERS)
+        ]
+        assert len(told_of) == 2
+        assert all(b"has no len()" in text for text in told_of)

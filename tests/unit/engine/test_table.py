@@ -109,16 +109,18 @@ def test_none_is_no_row(part: TablePart[int]) -> None:
 
 
 def test_a_joined_part_can_be_read_and_not_written(part: TablePart[int]) -> None:
-    joined: Any = JoinedPart(part, None)
+    joined: Any = JoinedPart("visits", part, None)
     part["b"] = 2
     assert (joined["b"], joined.get("x", 0), len(joined)) == (2, 0, 3)
     assert list(joined) == ["a", "c", "b"]
-    with pytest.raises(DefinitionError, match="table counts is only joined here"):
+    with pytest.raises(
+        DefinitionError, match="flow visits writes 'b' to table counts, which it joins"
+    ):
         joined["b"] = 3
 
 
 def test_a_joined_part_shows_each_row_as_it_was_at_the_turn(part: TablePart[int]) -> None:
-    turn = Turn()
+    turn = Turn("visits")
     kept = TurnedPart(part, turn)
     for key in turn.through(["a", "b", "a", "c"], [10, 20, 20, 30]):
         if key == "c":
@@ -126,7 +128,7 @@ def test_a_joined_part_shows_each_row_as_it_was_at_the_turn(part: TablePart[int]
         else:
             kept[key] = kept.get(key, 0) + 100
     part.accept_batch()
-    joined = JoinedPart(part, turn)
+    joined = JoinedPart("visits", part, turn)
     seen = [dict(joined) for _ in turn.through("....", [9, 10, 20, 30])]
     assert seen == [
         {"a": 1, "c": 3},
@@ -140,7 +142,7 @@ def test_a_joined_part_shows_each_row_as_it_was_at_the_turn(part: TablePart[int]
 
 
 def test_none_is_no_row_of_a_joined_table_either(part: TablePart[int]) -> None:
-    turn, nothing = Turn(), None
+    turn, nothing = Turn("visits"), None
     kept: Any = TurnedPart(part, turn)
     for _ in turn.through(".", [10]):
         with pytest.raises(TypeError, match="use del to remove 'a'"):
@@ -150,7 +152,7 @@ def test_none_is_no_row_of_a_joined_table_either(part: TablePart[int]) -> None:
 
 
 def test_what_a_batch_that_is_undone_changed_was_at_no_turn(part: TablePart[int]) -> None:
-    turn = Turn()
+    turn = Turn("visits")
     kept = TurnedPart(part, turn)
     for _ in turn.through(".", [10]):
         kept["a"] = 7
@@ -158,19 +160,23 @@ def test_what_a_batch_that_is_undone_changed_was_at_no_turn(part: TablePart[int]
     for _ in turn.through(".", [20]):
         kept["a"] = 8
     part.accept_batch()
-    assert [JoinedPart(part, turn)["a"] for _ in turn.through("..", [15, 25])] == [1, 8]
+    assert [JoinedPart("visits", part, turn)["a"] for _ in turn.through("..", [15, 25])] == [1, 8]
     part.begin_step()
-    assert [JoinedPart(part, turn)["a"] for _ in turn.through(".", [5])] == [8]
+    assert [JoinedPart("visits", part, turn)["a"] for _ in turn.through(".", [5])] == [8]
 
 
 def test_a_joined_table_is_not_used_outside_the_loop_over_the_events(part: TablePart[int]) -> None:
-    turn = Turn()
+    turn = Turn("visits")
     events = list(turn.through("..", [1, 2]))
     assert len(events) == 2
-    with pytest.raises(DefinitionError, match=r"table counts is joined.*in its loop"):
+    with pytest.raises(
+        DefinitionError, match="flow visits uses table counts outside of its rule's loop"
+    ):
         TurnedPart(part, turn)["a"] = 2
-    with pytest.raises(DefinitionError, match=r"table counts is joined.*in its loop"):
-        JoinedPart(part, turn).get("a")
+    with pytest.raises(
+        DefinitionError, match="flow visits uses table counts outside of its rule's loop"
+    ):
+        JoinedPart("visits", part, turn).get("a")
 
 
 def test_what_is_known_stays_bounded_and_open_epochs_are_never_forgotten(
