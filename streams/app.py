@@ -90,6 +90,8 @@ class Worker:
 
     async def _connect(self) -> None:
         """Reach Kafka and have the topics; what fails here fails the start, in one line."""
+        if self.web is not None:  # the group is told where it is
+            self.config = dataclasses.replace(self.config, web_address=self.web.listen())
         if callable(self._partitions):
             self._partitions = await self._partitions()
         await self.cluster.start()
@@ -99,13 +101,10 @@ class Worker:
         """Begin to work: called when every agent waits for its first batch."""
         assert isinstance(self._partitions, int)  # noqa: S101 - _connect has seen to it
         await self.app.open_lanes({t.name: self._partitions for t in self.topology.inputs})
-        config = self.config
-        if self.web is not None:  # the group is told where it is
-            config = dataclasses.replace(config, web_address=self.web.listen())
         self.engine = engine = Engine(
             self.topology,
             self.cluster,
-            config,
+            self.config,
             self.app.deliver,
             partitions=self._partitions,
             memory=self.memory,

@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Sequence
 from typing import Final
@@ -29,9 +30,12 @@ def listen(host: str, port: int) -> socket.socket:
                 if error.errno != errno.EADDRINUSE:
                     raise
     except OSError as error:
+        # Python's words repeat the address; for a name that nobody knows there is no system's word.
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror
         raise HeadraceError(
-            f"the web view cannot listen at {host}, port {port} ({error.strerror or error}): set "
-            "HEADRACE_WEB_HOST to an address of this machine, and HEADRACE_WEB_PORT"
+            f"the web view cannot listen at {host}, port {port} ({why}): set HEADRACE_WEB_HOST to an "
+            "address of this machine, and HEADRACE_WEB_PORT"
         ) from error
     raise HeadraceError(
         f"the web view finds no free port at {host} from {port} to {last}: set HEADRACE_WEB_PORT"

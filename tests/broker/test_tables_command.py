@@ -209,6 +209,20 @@ async def test_each_worker_serves_the_page(addresses: list[str]) -> None:
         assert b"<title>Headrace</title>" in page.body
 
 
+async def test_a_host_that_is_not_this_machine_stops_a_worker_in_one_line(
+    application: Application, tmp_path: Path
+) -> None:
+    bootstrap = application.kafka.bootstrap
+    worker = WorkerProcess(tmp_path, bootstrap, "elsewhere", headrace_web_host="192.0.2.1")
+    worker.start()
+    assert await asyncio.to_thread(worker.process.wait, 45) == 1
+    assert worker.said().splitlines()[-1] == (
+        "headrace: the web view cannot listen at 192.0.2.1, port 6066 (Cannot assign requested "
+        "address): set HEADRACE_WEB_HOST to an address of this machine, and HEADRACE_WEB_PORT"
+    )
+    assert "Traceback" not in worker.said()
+
+
 # -- the commands ----------------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ function showTables(tables) {
 
 function showWorkers(workers) {
   at("workers").replaceChildren(...workers.flatMap((worker) => {
-    const name = worker.worker || "without a web view";
+    const name = worker.worker || "a worker";
     const first = worker.why ? text(`${name} ${worker.why}`, "bad") : name;
     if (!worker.tasks.length) return [row(first, "none", "", "")];
     return worker.tasks.map((task, number) =>

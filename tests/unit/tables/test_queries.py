@@ -360,6 +360,29 @@ async def test_of_two_workers_that_believe_to_own_a_task_the_newer_answer_counts
         assert [bytes(row.value) for part in best for row in part.rows] == [b"2", b"1"]
 
 
+@pytest.mark.parametrize(
+    "query", [Count("counts"), Scan("minutes", key="nobody")], ids=["count", "windows"]
+)
+async def test_a_walk_over_many_rows_lets_others_run_in_between(
+    group: Group, query: Count | Scan
+) -> None:
+    rows: dict[str, int | None] = {f"nobody@x@{n:05d}": 1 for n in range(20_000)}
+    group.write("orders-0", query.table, rows)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beside = asyncio.ensure_future(others())
+    one = group.workers["one:1"]
+    await (one.count(query) if isinstance(query, Count) else one.scan(query))
+    beside.cancel()
+    assert turns >= 20_000 / 1_000
+
+
 async def test_the_overview_tells_of_all_tables_and_workers(group: Group) -> None:
     group.write("orders-1", "counts", {"ada": 1})
     group.owners.append(Owner("", []))
