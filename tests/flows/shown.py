@@ -34,7 +34,7 @@ def shown_in(document: str) -> list[Shown]:
 def added(text: str, code: str) -> str:
     """Return a file's text with shown code in it.
 
-    Imports go on top, rows among the flows, a class or value takes the place of one of the same name,
+    Imports go on top, rows among the flows, what has the name of something there takes its place,
     and the rest goes to the end.
     """
     rows = [line for line in code.splitlines() if line.startswith("    Flow(")]
@@ -52,8 +52,10 @@ def added(text: str, code: str) -> str:
             kept[old.lineno - 1 : old.end_lineno] = lines[block]
             text = "\n".join([*kept, ""])
             del lines[block]
-    if rows:
-        text = text.replace("\n)\n# fmt: on", "\n" + "\n".join(rows) + "\n)\n# fmt: on", 1)
+    for row in rows:
+        *_, flow, _ = re.split(r'Flow\(\S+ ("\w+",)', row)
+        text = re.sub(rf"(?m)^    Flow\(\S+ {flow}.*\n", "", text)
+        text = text.replace("\n)\n# fmt: on", f"\n{row}\n)\n# fmt: on", 1)
     rest = "\n".join(lines).strip("\n")
     return f"{text}\n\n{rest}\n" if rest else text
 
@@ -92,7 +94,7 @@ def _called(text: str, name: str | None) -> ast.stmt | None:
 
 def _name(statement: ast.stmt) -> str | None:
     match statement:
-        case ast.ClassDef(name=name):
+        case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
             return name
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
             return name
