@@ -63,8 +63,12 @@ def demo(
     """Show the application at work: Kafka, workers, orders, and what comes of them.
 
     Starts an embedded Kafka (or uses the one that KAFKA_BROKERS names, if its topics are empty) and
-    workers, sends users and orders, and says each second how it goes. With --seconds it then reads everything
-    back and compares it with a second, plain implementation of the rules: status 0 if all is equal.
+    workers, and sends users and orders. With --seconds it then reads everything back and compares it
+    with a second, plain implementation of the rules: status 0 if all is equal.
+
+    On a terminal it is a live view, and keys do things to it: k (or 1 to 9) kills a worker with
+    kill -9, s starts one, p sends poison, + and - change the rate, space pauses. q, or Ctrl-C once,
+    ends it with the comparison. Elsewhere it says each second how it goes, in plain lines.
 
     \b
     Example:

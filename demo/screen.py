@@ -39,8 +39,11 @@ class Terminal:
         fd = sys.stdin.fileno()
 
         def read() -> None:
-            typed = os.read(fd, _MOST_KEYS)
-            if not typed:  # nobody types any more
+            try:
+                typed = os.read(fd, _MOST_KEYS)
+            except OSError:
+                typed = b""
+            if not typed:  # the terminal has gone
                 loop.remove_reader(fd)
             for command in commands_of(typed):
                 obey(command)
