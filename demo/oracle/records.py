@@ -115,12 +115,13 @@ def _event(value: bytes | None, types: Mapping[str, _Fields]) -> Json | str | No
 def _read(value: bytes, constants: list[str]) -> Json:
     """Return the object. Raise ValueError or RecursionError if it is none, or none can be read."""
     text = value.decode("utf-8", errors="strict")
-    if _depth(text) > MAX_DEPTH:
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise RecursionError
     document = json.loads(
         text, parse_int=_Number, parse_float=_Number, parse_constant=constants.append
     )
-    _refuse_half_pairs(document)
+    if "\\u" in text:  # nothing else makes half a pair of valid UTF-8
+        _refuse_half_pairs(document)
     if not isinstance(document, dict):
         raise ValueError  # noqa: TRY004 - like all else that is no event
     return document

@@ -45,7 +45,7 @@ async def _filled(own_kafka: EmbeddedKafka) -> Outcome:
     return expect(await read_input(own_kafka.bootstrap, PARTITIONS))
 
 
-@pytest.mark.timeout(60 + RECORDS // 2_000)
+@pytest.mark.timeout(60 + RECORDS // 1_000)
 @pytest.mark.parametrize("run", range(RUNS))
 async def test_killed_workers_lose_and_double_nothing(
     own_kafka: EmbeddedKafka,
