@@ -6,6 +6,7 @@ offsets read after that are final, and so is the changelog that belongs to them.
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
@@ -56,12 +57,12 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     reach(Step.TAKE_BEFORE_OPEN)
     await _open(task, memory, partitions)
     sources = {tp.topic: offset.offset for tp, offset in committed.items()}
-    noted = _noted(committed)
+    newest = noted(committed.values())
     await _restore(
-        task, memory, partitions, bounds, Position(0, sources=sources, commit=noted.commit)
+        task, memory, partitions, bounds, Position(0, sources=sources, commit=newest.commit)
     )
     for part in task.windowed_parts():
-        part.begin_at(noted.stream_times.get(part.table.name, 0))
+        part.begin_at(newest.stream_times.get(part.table.name, 0))
 
     # 4. Read on from there: the caller seeks.
     reach(Step.TAKE_BEFORE_SEEK)
@@ -83,10 +84,19 @@ def note(task: Task) -> str:
     return msgspec.json.encode(Note(times, task.position.commit + 1)).decode()
 
 
-def _noted(committed: dict[TopicPartition, Committed]) -> Note:
-    """Return the newest note: a commit writes it beside the offsets that it moved alone."""
-    notes = [msgspec.json.decode(c.metadata, type=Note) for c in committed.values() if c.metadata]
-    return max(notes, key=attrgetter("commit"), default=Note())
+def noted(committed: Iterable[Committed]) -> Note:
+    """Return the newest note: a commit writes it beside the offsets that it moved alone.
+
+    What somebody else wrote there, as a tool that moves offsets may, counts as nothing.
+    """
+    return max(map(_note_of, committed), key=attrgetter("commit"), default=Note())
+
+
+def _note_of(committed: Committed) -> Note:
+    try:
+        return msgspec.json.decode(committed.metadata, type=Note)
+    except msgspec.MsgspecError:
+        return Note()
 
 
 def _positions(

@@ -2,13 +2,14 @@
 
 It disturbs nobody: stores are opened to be read alone, also while a worker holds them, and Kafka is
 only read. Each store tells at which offset of its changelogs it stands. What was changed after that
-is called newer and not compared: compaction may have removed what it replaced.
+is called newer and not compared: compaction may have removed what it replaced. A store whose commit
+is not the newest is behind, as one is that a crash left: no difference either.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,6 +19,7 @@ from streams.engine.errors import StoreError
 from streams.engine.layout import Subtopology, subtopologies
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store, StoreMemory
+from streams.engine.taking import noted
 
 # Some ms lie between a commit's end and the moments that readers see it and that it is on disk.
 _SETTLE_S: Final = 1.0
@@ -55,6 +57,13 @@ class TaskReport(msgspec.Struct, kw_only=True):
     def is_equal(self) -> bool:
         """Tell whether nothing differs."""
         return not self.differences and not any(table.differing for table in self.tables)
+
+
+class _Committed(NamedTuple):
+    """The group's committed offsets, by topic, and the number of the commit that brought them there."""
+
+    offsets: dict[str, int]
+    commit: int
 
 
 async def verify(
@@ -102,7 +111,7 @@ class _Task:
             task=self._subtopology.task_id(self._partition),
             folder=str(self._folder),
             stored=self._folder.is_dir(),
-            offsets=await self._committed(),
+            offsets=(await self._committed()).offsets,
         )
         if not report.stored:
             for table in self._subtopology.tables:
@@ -140,14 +149,15 @@ class _Task:
                 report.tables.append(_compared(table.name, store, fold, newer, limit))
         finally:
             store.close()
-        report.offsets = await self._committed()
-        is_current = not any(table.newer for table in report.tables)
+        report.offsets = (await self._committed()).offsets
+        # A commit that changed no row leaves nothing newer: only its number tells that it was.
+        is_behind = position.commit < before.commit or any(t.newer for t in report.tables)
         report.differences += _offset_differences(
-            position.sources, before if is_current else {}, report.offsets
+            position.sources, {} if is_behind else before.offsets, report.offsets
         )
 
-    async def _settled(self, memory: StoreMemory) -> tuple[Store, dict[str, int]]:
-        """Open the store; return it with the offsets that were committed before.
+    async def _settled(self, memory: StoreMemory) -> tuple[Store, _Committed]:
+        """Open the store; return it with what was committed before.
 
         A running worker commits first and writes then: a moment later both agree.
 
@@ -165,7 +175,9 @@ class _Task:
                     raise
             else:
                 after = await self._committed()
-                if is_last or not _offset_differences(position.sources, before, after):
+                if is_last or not _offset_differences(
+                    position.sources, before.offsets, after.offsets
+                ):
                     return store, before
                 store.close()
             await asyncio.sleep(_LOOK_AGAIN_S)
@@ -199,9 +211,10 @@ class _Task:
                     rows[key] = value
         return rows, newer
 
-    async def _committed(self) -> dict[str, int]:
+    async def _committed(self) -> _Committed:
         found = await self._cluster.committed(self._inputs)
-        return {tp.topic: committed.offset for tp, committed in sorted(found.items())}
+        offsets = {tp.topic: committed.offset for tp, committed in sorted(found.items())}
+        return _Committed(offsets, noted(found.values()).commit)
 
     def _changelog(self, table: Table[Any]) -> TopicPartition:
         return TopicPartition(table.changelog(self._application_id), self._partition)

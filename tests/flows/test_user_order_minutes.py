@@ -6,7 +6,9 @@ import pytest
 
 from config.settings import load_settings
 from streams.engine import table as table_module
+from streams.engine.cluster import Committed
 from streams.engine.failpoints import Step
+from streams.engine.records import TopicPartition
 from streams.engine.store import Store
 from streams.testing import Driver
 from streams.topics import DEAD_LETTERS, ENRICHED_ORDERS, ORDERS
@@ -131,6 +133,19 @@ def test_what_is_late_is_so_after_a_restart_with_a_lost_disk(driver: Driver) -> 
         t.counts["user_order_minutes"].late for t in driver.tasks().values() if t.partition == 0
     ]
     assert late == 1
+
+
+def test_what_a_tool_writes_beside_an_offset_is_no_stream_time_and_stops_nobody(
+    driver: Driver,
+) -> None:
+    pipe(driver, order(1, at_ms=2 * DAY_MS))
+    driver.kill_worker()
+    group, tp = driver.settings.app_id, TopicPartition(ORDERS.name, 0)
+    driver.kafka.offsets[group, tp] = Committed(1, "moved by hand")
+    driver.start_worker()
+    pipe(driver, order(2, at_ms=0))
+    assert everywhere(driver).keys() == {minute(2 * DAY_MS), minute(0)}
+    assert driver.table(USER_ORDERS)["ada"].orders == 2
 
 
 @pytest.mark.parametrize("loses_disk", [False, True], ids=["disk kept", "disk lost"])
