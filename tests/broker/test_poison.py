@@ -98,7 +98,9 @@ async def test_where_a_dead_letter_cannot_be_written_nothing_is_committed_past_i
         await admin.start()
         try:
             await worker.start()
-            await until_true(lambda: worker.engine is not None and tried(worker.engine) > 2)
+            await until_true(
+                lambda: worker.engine is not None and tried(worker.engine) > 2, deadline_s=60
+            )
             committed = await admin.list_consumer_group_offsets(APP_ID)
             assert all(at.offset <= 3 for tp, at in committed.items() if tp.topic == "orders")
 
