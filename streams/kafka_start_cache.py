@@ -59,7 +59,8 @@ def _record(java: Java, file: Path) -> None:
     logger.info("recording the start of Kafka, once")
     with tempfile.TemporaryDirectory(dir=file.parent, prefix="record-") as temporary:
         draft = Path(temporary) / file.name
-        plan = NodePlan(0, Path(temporary) / "broker", *free_ports([0, 0]))
+        client_port, controller_port = free_ports([0, 0])
+        plan = NodePlan(0, Path(temporary) / "broker", client_port, controller_port)
         plan.folder.mkdir()
         write_settings(plan, server_properties(plan, [plan], {}))
         format_folder(java, plan, new_cluster_id())
