@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,33 @@ from commands.main import run
 from config.settings import Settings, load_settings
 from streams.app import Worker
 from streams.broker import EmbeddedKafka
+from streams.engine import failpoints
+from streams.engine import table as table_module
 from streams.engine.admin import TopicSpec, ensure_topics
 from streams.engine.api import Batch
 from streams.engine.cluster import Committed
-from streams.engine.definitions import Flow, Table, Topic, Topology
+from streams.engine.definitions import Flow, Table, Topic, Topology, WindowedTable
+from streams.engine.failpoints import Step
 from streams.engine.kafka import KafkaCluster, KafkaOptions
 from streams.engine.layout import own_topics
 from streams.engine.records import Record, TopicPartition
 from streams.engine.store import Position, Store
+from streams.engine.task import State
 from streams.engine.verify import TaskReport, verify
 from streams.events import OrderCreated
+from streams.operators.windows import TumblingWindows, WindowedRows
 from streams.prepare import prepare_topics
 from streams.topics import ORDERS
 from streams.topology import TOPOLOGY
-from tests.waiting import until
+from tests.waiting import until, until_true
 
 PARTITIONS = 2
 USERS = 5
 COUNTS: Table[int] = Table("counts", lambda row: b"%d" % row, int)
+MINUTE_MS = 60_000
+MINUTES: WindowedTable[int] = WindowedTable(
+    "minutes", COUNTS.encode, COUNTS.decode, TumblingWindows(MINUTE_MS, 2 * MINUTE_MS)
+)
 
 
 def count(orders: Iterable[OrderCreated], counts: Any) -> Iterable[Any]:
@@ -44,10 +53,19 @@ def count(orders: Iterable[OrderCreated], counts: Any) -> Iterable[Any]:
     return ()
 
 
+def count_minutes(orders: Iterable[OrderCreated], minutes: WindowedRows[int]) -> None:
+    for order, start_ms in minutes.on_time(orders):
+        key = (order.data.user_id, start_ms)
+        minutes[key] = (minutes.get(key) or 0) + 1
+
+
 class Application:
     """A worker that counts orders by user, with topics of its own, on the real Kafka."""
 
-    def __init__(self, client: dict[str, Any], name: str, data_dir: Path) -> None:
+    def __init__(
+        self, client: dict[str, Any], name: str, data_dir: Path, *, minutes: bool = False
+    ) -> None:
+        """With `minutes` they are counted by minute, too; each order is placed a second after the last."""
         topic = self.topic = Topic(f"{name}-orders", ORDERS.events, ORDERS.key)
 
         def register(app: Any) -> None:
@@ -56,8 +74,16 @@ class Application:
                 async for batch in batches:
                     batch.run(count, batch.of(OrderCreated), COUNTS)
 
-        flow = Flow(register, "counter", reads=(topic,), keeps=COUNTS)
-        self.topology = Topology((flow,), dead_letters=f"{name}-dead-letters")
+        def register_minutes(app: Any) -> None:
+            @app.agent(topic)  # type: ignore[untyped-decorator]
+            async def minuter(batches: AsyncIterable[Batch]) -> None:
+                async for batch in batches:
+                    batch.run(count_minutes, batch.of(OrderCreated), MINUTES)
+
+        flows = [Flow(register, "counter", reads=(topic,), keeps=COUNTS)]
+        if minutes:
+            flows.append(Flow(register_minutes, "minuter", reads=(topic,), keeps=MINUTES))
+        self.topology = Topology(tuple(flows), dead_letters=f"{name}-dead-letters")
         self.settings: Settings = load_settings(
             app_id=name, data_dir=data_dir, commit_interval_ms=20
         )
@@ -88,9 +114,16 @@ class Application:
             for n in range(self.sent, self.sent + orders):
                 for partition in range(PARTITIONS):
                     user = f"user-{n % USERS}"
-                    value = json.dumps(order(f"o-{n}", user)).encode()
+                    value = json.dumps(order(n, user)).encode()
                     await producer.send(self.topic.name, value, user.encode(), partition)
         self.sent += orders
+
+    async def produce_nothing(self) -> None:
+        """Send a record that is skipped, and so changes no row, to each partition."""
+        async with AIOKafkaProducer(**self.client) as producer:
+            for partition in range(PARTITIONS):
+                await producer.send(self.topic.name, None, b"user-0", partition)
+        self.sent += 1
 
     async def processed(self) -> None:
         """Return when all orders are committed."""
@@ -135,12 +168,12 @@ class Application:
         store.write({COUNTS.name: rows.items()}, position)
         store.close()
 
-    async def move_offset(self, offset: int) -> None:
+    async def move_offset(self, offset: int, metadata: str = "") -> None:
         producer = self.cluster.producer(f"{self.settings.app_id}-mover")
         await producer.start()
         await producer.begin()
         tp = TopicPartition(self.topic.name, 0)
-        await producer.send_offsets({tp: Committed(offset)})
+        await producer.send_offsets({tp: Committed(offset, metadata)})
         await producer.commit()
         await producer.close()
 
@@ -150,19 +183,30 @@ class Application:
         await until(is_moved)
 
 
-def order(order_id: str, user: str) -> dict[str, Any]:
+def order(number: int, user: str) -> dict[str, Any]:
     return {
-        "event_id": f"e-{order_id}",
+        "event_id": f"e-{number}",
         "event_type": "order.created",
-        "aggregate_id": order_id,
-        "timestamp": 1_763_715_600_000,
-        "data": {"order_id": order_id, "user_id": user, "amount": 5},
+        "aggregate_id": f"o-{number}",
+        "timestamp": 1_763_715_600_000 + 1_000 * number,
+        "data": {"order_id": f"o-{number}", "user_id": user, "amount": 5},
     }
 
 
 @pytest.fixture
 async def application(client_options: dict[str, Any], tmp_path: Path) -> AsyncIterator[Application]:
     made = Application(client_options, f"app-{uuid.uuid4().hex[:8]}", tmp_path)
+    await made.cluster.start()
+    yield made
+    await made.stop()
+    await made.cluster.stop()
+
+
+@pytest.fixture
+async def minutes(client_options: dict[str, Any], tmp_path: Path) -> AsyncIterator[Application]:
+    """Return an application that keeps a windowed table, too."""
+    name = f"app-{uuid.uuid4().hex[:8]}"
+    made = Application(client_options, name, tmp_path, minutes=True)
     await made.cluster.start()
     yield made
     await made.stop()
@@ -254,6 +298,115 @@ async def test_what_a_store_has_not_seen_yet_is_newer_and_no_difference(
     assert (current.tables[0].equal, current.tables[0].newer) == (USERS, 0)
 
 
+def die(_step: Step) -> None:
+    msg = "killed"
+    raise RuntimeError(msg)
+
+
+@pytest.fixture
+def crash() -> Iterator[Callable[[], None]]:
+    """Let the next commit of a worker be its last act: it is not written to disk any more."""
+    yield lambda: failpoints.arm(Step.COMMIT_BEFORE_DISK, failpoints.on_visit(1, die))
+    failpoints.disarm()
+
+
+async def has_died(worker: Worker) -> None:
+    await until_true(lambda: worker.engine is not None)
+    assert worker.engine is not None
+    with pytest.raises(RuntimeError, match="killed"):
+        await worker.engine.failed
+
+
+def has_taken_all(worker: Worker) -> bool:
+    tasks = [] if worker.engine is None else list(worker.engine.tasks.values())
+    return len(tasks) == PARTITIONS and all(task.state is State.RUNNING for task in tasks)
+
+
+async def committed(application: Application) -> list[int]:
+    """Return the committed offset of each partition."""
+    tps = [TopicPartition(application.topic.name, partition) for partition in range(PARTITIONS)]
+    found = await application.cluster.committed(tps)
+    return [found[tp].offset for tp in tps]
+
+
+async def test_a_store_that_a_crash_left_behind_is_no_difference_though_no_row_was_changed(
+    application: Application, crash: Callable[[], None]
+) -> None:
+    await application.ran(orders=10)
+    worker = await application.start()
+    crash()
+    await application.produce_nothing()
+
+    async def is_committed() -> bool:
+        return 11 in await committed(application)
+
+    await until(is_committed)
+    await has_died(worker)
+    await application.stop()
+    reports = await application.verified()
+    assert [report.differences for report in reports] == [[], []]
+    assert [report.tables[0].equal for report in reports] == [USERS, USERS]
+    await application.ran(orders=1)
+    assert all(report.is_equal for report in await application.verified())
+
+
+async def test_an_offset_that_somebody_moved_with_our_note_beside_it_is_told(
+    application: Application,
+) -> None:
+    await application.ran(orders=10)
+    await application.produce(2)
+    tp = TopicPartition(application.topic.name, 0)
+    note = (await application.cluster.committed([tp]))[tp].metadata
+    assert note
+    await application.move_offset(12, note)
+    moved, untouched = await application.verified()
+    assert untouched.is_equal
+    assert any("its offset 10 is not the committed one" in line for line in moved.differences)
+
+
+async def test_rows_of_gone_windows_are_neither_on_disk_nor_in_the_changelog(
+    minutes: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_module, "EXPIRED_AT_ONCE", 2)
+    await minutes.start()
+    for _ in range(3):
+        await minutes.produce(100)
+        reports = await minutes.verified()
+        assert all(report.is_equal for report in reports), reports
+    await minutes.processed()
+
+    async def is_swept() -> bool:
+        # Of 300 s with a row a user and minute: those that ended within the last two minutes, or will.
+        return [r.tables[1].equal for r in await minutes.verified()] == [3 * USERS] * PARTITIONS
+
+    await until(is_swept)
+    await minutes.stop()
+    reports = await minutes.verified()
+    assert all(report.is_equal for report in reports), reports
+    assert [[t.equal for t in r.tables] for r in reports] == [[USERS, 3 * USERS]] * PARTITIONS
+
+
+async def test_a_crash_while_rows_are_removed_leaves_what_is_newer_and_no_difference(
+    minutes: Application, crash: Callable[[], None]
+) -> None:
+    await minutes.ran(orders=100)
+    worker = await minutes.start()
+    crash()
+    await minutes.produce(300)
+    await has_died(worker)
+    await minutes.stop()
+    reports = await minutes.verified()
+    assert all(report.is_equal for report in reports), reports
+    assert any(report.tables[1].newer for report in reports)
+    worker = await minutes.start()
+    await until_true(lambda: has_taken_all(worker))
+    await minutes.processed()
+    await minutes.stop()
+    reports = await minutes.verified()
+    assert all(report.is_equal for report in reports), reports
+    assert [[t.newer for t in r.tables] for r in reports] == [[0, 0]] * PARTITIONS
+
+
 async def test_a_store_beyond_its_changelog_is_told(application: Application) -> None:
     await application.ran(orders=3)
     store = Store(application.folder(0))
@@ -300,6 +453,8 @@ async def test_rows_of_a_group_without_offsets_are_told(
 
 # -- the command -----------------------------------------------------------------------------------
 
+TABLES = [table.name for table in TOPOLOGY.tables]
+
 
 @pytest.fixture
 def environment(
@@ -329,11 +484,12 @@ def test_the_command_prints_a_line_a_task_and_ends_with_0_where_all_is_equal(
     partitions = prepared(environment[0])
     assert run(["verify"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == partitions
-    assert lines[0] == (
-        "orders-0  user_orders  0 rows in the changelog, no state on this machine; "
+    assert lines == [
+        f"orders-{partition}  {table}  0 rows in the changelog, no state on this machine; "
         "no offsets committed"
-    )
+        for partition in range(partitions)
+        for table in TABLES
+    ]
 
 
 def test_the_command_ends_with_1_and_prints_each_difference(
@@ -348,18 +504,23 @@ def test_the_command_ends_with_1_and_prints_each_difference(
 
     assert run(["verify", "--limit", "2"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:4] == [
+    assert lines[:6] == [
+        "orders-0  users  0 rows equal; no offsets committed",
         "orders-0  user_orders  0 rows equal, 5 DIFFER; no offsets committed",
         "    user-0: on disk {}, not in the changelog",
         "    user-1: on disk {}, not in the changelog",
         "    and 3 more",
+        "orders-0  user_order_minutes  0 rows equal; no offsets committed",
     ]
 
     assert run(["verify", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["equal"] is False
     assert [task["stored"] for task in told["tasks"]] == [True] + [False] * (partitions - 1)
-    assert told["tasks"][0]["tables"][0]["differing"] == 5
+    tables = told["tasks"][0]["tables"]
+    assert {t["table"]: t["differing"] for t in tables} == dict.fromkeys(TABLES, 0) | {
+        "user_orders": 5
+    }
 
 
 def test_topics_that_are_missing_are_one_line(
