@@ -1,12 +1,17 @@
 """What docs/add-a-flow.md shows and says is run: its flows, their tests, refusals, old rows, a group."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streams.broker import EmbeddedKafka
+from streams.child import end_child, start_child
 from tests.flows.shown import ROOT, copy_with, new_files, python, shown_in
 
 PAGE = (ROOT / "docs" / "add-a-flow.md").read_text(encoding="utf-8")
@@ -223,6 +228,44 @@ with Driver(topology, settings) as driver:
         {"ada@0": 1},
         [f"{own}-paid_hours-changelog", "orders", "payments-dead-letters"],
     ]
+
+
+def test_a_worker_of_the_group_works_on_a_real_kafka(copy: Path, tmp_path: Path) -> None:
+    changelog = "headrace-payments-paid_hours-changelog"
+    paid = {"order_id": "o-1", "user_id": "ada"}
+    event = {"event_id": "e", "event_type": "order.paid", "aggregate_id": "o", "timestamp": 1}
+    (tmp_path / "orders").write_text(json.dumps({**event, "data": paid}) + "\n")
+    headrace = [sys.executable, "-c", "from commands.main import main; main()"]
+    with EmbeddedKafka(tmp_path / "kafka") as kafka:
+        outside = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "KAFKA_"))}
+        env = {
+            **outside,
+            "KAFKA_BROKERS": kafka.bootstrap,
+            "HEADRACE_DATA_DIR": str(tmp_path / "state"),
+        }
+
+        def run(*command: str) -> str:
+            done = subprocess.run(
+                [*headrace, *command], cwd=copy, env=env, capture_output=True, check=True, text=True
+            )
+            return done.stdout
+
+        assert changelog in run("topics", "create")
+        run("produce", "orders", str(tmp_path / "orders"))
+        command = re.findall(r"^    headrace (worker .*)$", PAGE, re.MULTILINE)[0].split()
+        with (tmp_path / "log").open("wb") as log:
+            worker = start_child([*headrace, *command], cwd=copy, env=env, stdout=log, stderr=log)
+        tail = start_child(
+            [*headrace, "topics", "tail", changelog, "--follow", "--json"],
+            cwd=copy, env=env, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert tail.stdout is not None
+        with tail.stdout:
+            row = json.loads(tail.stdout.readline())
+            end_child(tail)
+        assert (row["key"], row["value"]) == ("ada@0", 1)
+        assert end_child(worker) == 0, (tmp_path / "log").read_text()
+        assert "1 rows equal" in run("verify", "--group", "payments")
 
 
 def test_a_worker_knows_the_group_by_its_name(copy: Path) -> None:
