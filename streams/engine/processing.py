@@ -39,7 +39,7 @@ async def process(
         return 0
     batch = task.batch(source, piece)
     try:
-        failure = await _through_agents(task, source, batch, deliver, failed)
+        failure = await _through_agents(task, source, piece, batch, deliver, failed)
         if failure is None:
             task.accept(source, piece, batch)
             return 0
@@ -65,9 +65,10 @@ async def process(
     return dropped
 
 
-async def _through_agents(
+async def _through_agents(  # noqa: PLR0917 - called here alone
     task: Task,
     source: TopicPartition,
+    piece: Slice,
     batch: Batch,
     deliver: Deliver,
     failed: "asyncio.Future[None]",
@@ -83,4 +84,4 @@ async def _through_agents(
     reach(Step.PROCESS_AFTER_AGENTS)
     if batch.fatal is not None:
         raise batch.fatal
-    return first_failure(task.subtopology.flows, batch.failures) or task.unwritable()
+    return first_failure(task.subtopology.flows, batch.failures) or task.unwritable(piece)

@@ -27,8 +27,10 @@ from streams.engine.layout import Subtopology
 from streams.engine.records import Reason, Record, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
 from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, WindowedPart
-from streams.engine.turns import Slice, Turns, pieces, whole
+from streams.engine.turns import Slice, Turns, pieces, singles, whole
 
+# A row holds what so many records told, at most: five for `users`. Those of a larger row are small.
+_LARGE_RECORDS_A_ROW: Final = 8
 # Amounts beyond 2**53 cents are Decimals; the contract wants them as JSON numbers.
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -129,10 +131,21 @@ class Task:
         for source, fetched in self._fetched.items():
             if fetched and not self._turns.waiting(source):
                 run = fetched.popleft()
-                self._turns.offer(source, whole(run, self._codecs[source.topic].decode(run)))
+                piece = whole(run, self._codecs[source.topic].decode(run))
+                for part in singles(piece) if self._is_large(run) else [piece]:
+                    self._turns.offer(source, part)
         for table in self.subtopology.joined:
             self.parts[table.name].begin_step()
         return self._turns.take(may_come, self.config.max_batch_records)
+
+    def _is_large(self, run: Run) -> bool:
+        """Tell whether rows must be tried event by event, for their size.
+
+        A row is encoded when its epoch is committed: one that is too large for a moment would count or
+        not as epochs are cut. A few large records can make it so.
+        """
+        largest = max(map(len, filter(None, run.values)), default=0)
+        return largest * _LARGE_RECORDS_A_ROW > self._longest
 
     def batch(self, source: TopicPartition, piece: Slice) -> Batch:
         """Return a slice's events as a batch for the agents that read its topic."""
@@ -208,13 +221,13 @@ class Task:
         self.epoch.outputs[self.dead_letters_topic] += [letters[at] for at in sorted(letters)]
         self._advance(source, piece, Counts(dead=1 + len(piece.rejects)), {})
 
-    def unwritable(self) -> Failure | None:
-        """Return what is wrong with a row that the running batch wrote; only a careful task looks.
+    def unwritable(self, piece: Slice) -> Failure | None:
+        """Return what is wrong with a row that the running batch wrote, where that is looked at.
 
-        A row is encoded when its epoch is committed. Where that failed, the epoch is processed
-        again, carefully: each batch's rows are tried, and the record that spoils one is found.
+        In large slices, and in a careful task: where encoding failed at the commit, the epoch is
+        processed again, each batch's rows are tried, and the record that spoils one is found.
         """
-        if not self.careful:
+        if not (self.careful or piece.is_large):
             return None
         for flow in self.subtopology.flows:
             table = flow.keeps

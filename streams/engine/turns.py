@@ -27,6 +27,8 @@ class Slice(NamedTuple):
     indexes: Sequence[int]
     events: Sequence[Any]
     turns_ms: Sequence[int] = ()
+    is_large: bool = False
+    """Whether it is one event, alone because of large records around it: rows may become too large."""
 
     @property
     def next_offset(self) -> int:
@@ -75,6 +77,15 @@ def pieces(run: Run, limit: int) -> Iterator[Run]:
 def whole(run: Run, decoded: Decoded) -> Slice:
     """Return all of a run as one slice."""
     return Slice(run, decoded, 0, len(run.offsets), decoded.indexes, decoded.events)
+
+
+def singles(piece: Slice) -> Iterator[Slice]:
+    """Yield a slice in large slices of one event each."""
+    piece = piece._replace(is_large=True)
+    while len(piece.events) > 1:
+        single, piece = piece.split(1)
+        yield single
+    yield piece
 
 
 class Turns:

@@ -88,3 +88,24 @@ def test_refused_and_unknown_events_are_counted_and_change_nothing(driver: Drive
     assert sorted(reasons) == [b"invalid-field", b"key-mismatch", b"undecodable"]
     of_users = counts(driver)["users"]
     assert (of_users.processed, of_users.dead, of_users.skipped, of_users.late) == (1, 3, 2, 0)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in-one-epoch", "each-committed"])
+def test_a_row_that_is_too_large_for_a_moment_is_refused_wherever_epochs_are_cut(
+    driver: Driver, *, together: bool
+) -> None:
+    told = [
+        user_event("registered", 1, email="e" * 600_000),
+        user_event("updated", 2, changes={"username": "u" * 600_000}),
+        user_event("updated", 3, changes={"email": "short"}),
+        user_event("logged_in", 4),
+    ]
+    for event in told:
+        driver.pipe(USERS, [event], settle=not together)
+    driver.settle()
+    [letter] = driver.read(DEAD_LETTERS)
+    headers = dict(letter.headers)
+    assert (headers["headrace.reason"], headers["headrace.agent"]) == (b"too-large", b"users")
+    assert letter.value == told[1][1]
+    row = driver.table(USERS_TABLE)["ada"]
+    assert (row.username, row.email, row.last_login_at) == (None, "short", NOW_MS + 4)
