@@ -128,6 +128,19 @@ def test_what_was_committed_is_removed_by_a_tombstone(disk: Disk) -> None:
     assert disk.changelog == [(b"a@0", b"1"), (b"b@6", b"1"), (b"a@0", None)]
 
 
+@pytest.mark.parametrize("stride_ms", [1, 2, 3, 5])
+def test_wherever_stream_time_stands_a_commit_leaves_the_windows_that_are_alive(
+    disk: Disk, stride_ms: int
+) -> None:
+    for now_ms in range(0, 40, stride_ms):
+        count(disk.part, *((ago_ms, "a") for ago_ms in range(max(now_ms - 9, 0), now_ms + 1)))
+        disk.part.accept_batch()
+        disk.commit()
+        starts = [s for s in range(0, now_ms + 1, SIZE_MS) if s + SIZE_MS + GRACE_MS > now_ms]
+        assert {start for _, start in disk.rows()} <= set(starts)
+        assert disk.part.keys() == disk.rows().keys()
+
+
 def test_a_batch_that_is_undone_takes_its_stream_time_with_it(disk: Disk) -> None:
     part = disk.part
     count(part, (0, "a"))
