@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from streams.engine.errors import DefinitionError
 from streams.operators.windows import TumblingWindows
 
 V = TypeVar("V")
@@ -105,7 +106,7 @@ class Topology:
     def inputs(self) -> tuple[Topic, ...]:
         """Return every topic read; each before those that are joined with a table that is kept from it.
 
-        In this order they take their turns on ties (law 9). Raises graphlib.CycleError if none is such.
+        In this order they take their turns on ties (law 9). Raises DefinitionError if there is no such.
         """
         keepers = {flow.keeps.name: flow for flow in self.flows if flow.keeps}
         before: dict[Topic, list[Topic]] = {t: [] for flow in self.flows for t in flow.reads}
@@ -113,7 +114,12 @@ class Topology:
             for table in flow.joins:
                 for topic in flow.reads:
                     before[topic] += keepers[table.name].reads if table.name in keepers else ()
-        return tuple(TopologicalSorter(before).static_order())
+        try:
+            return tuple(TopologicalSorter(before).static_order())
+        except CycleError as error:
+            circle = " and ".join(sorted({topic.name for topic in error.args[1]}))
+            msg = f"inputs {circle} are each joined with a table that is kept from another of them"
+            raise DefinitionError(msg) from error
 
 
 def _unique(items: Iterable[Any]) -> tuple[Any, ...]:

@@ -137,7 +137,8 @@ class App(faust.App):
     ) -> Callable[[Agent], Any]:
         """Register the agent of a flow: `@app.agent(ORDERS)` over `async def name(batches)`.
 
-        Its function's name says which flow of the topology it is. Raises DefinitionError otherwise.
+        Its function's name says which flow of the topology it is; of a flow that reads several topics
+        it is registered for each. Raises DefinitionError otherwise.
         """
         if not isinstance(channel, Topic):
             msg = f"@app.agent takes a Topic of streams/topics.py, not {channel!r}"
@@ -154,7 +155,8 @@ class App(faust.App):
                     msg = f"agent {flow.name} ended; it must read batches as long as there are any"
                     raise AgentFailedError(msg)
 
-            return super(App, self).agent(self._topic(channel), name=flow.name, **options)(reading)
+            name = _agent_name(flow, channel)
+            return super(App, self).agent(self._topic(channel), name=name, **options)(reading)
 
         return register
 
@@ -233,7 +235,15 @@ class App(faust.App):
         return flow
 
     def _check_agents(self) -> None:
-        for name in self._flows:
-            if name not in self.agents:
-                msg = f"flow {name} registered no agent called {name}"
-                raise DefinitionError(msg)
+        for flow in self._flows.values():
+            for topic in flow.reads:
+                if _agent_name(flow, topic) not in self.agents:
+                    msg = (
+                        f"flow {flow.name} registered no agent called {flow.name} for {topic.name}"
+                    )
+                    raise DefinitionError(msg)
+
+
+def _agent_name(flow: Flow, topic: Topic) -> str:
+    """Return the name of a flow's agent of a topic: Faust has one agent a name."""
+    return flow.name if len(flow.reads) == 1 else f"{flow.name} of {topic.name}"

@@ -186,9 +186,9 @@ scripts = st.lists(lines, max_size=40)
 class Market:
     """The market on the driver."""
 
-    def __init__(self, folder: str, cut: Cuts) -> None:
+    def __init__(self, folder: str, cut: Cuts, topology: Topology = MARKET) -> None:
         self.driver = Driver(
-            MARKET,
+            topology,
             load_settings(data_dir=Path(folder), commit_interval_ms=1),
             partitions=1,
             workers=0,
@@ -295,6 +295,42 @@ def test_stream_times_are_the_same_for_the_next_owner() -> None:
             driver.start_worker()
             driver.settle()
             assert market.outcome().stream_time_ms == NOW_MS + 9
+
+
+# --- a flow that reads both, and whose rows tell in which order ----------------------------------
+
+TRAILS: Table[str] = Table("trails", msgspec.json.encode, msgspec.json.Decoder(str).decode)
+
+
+def follow(events: Iterable[Quote | Trade], trails: MutableMapping[str, str]) -> None:
+    for event in events:
+        step = f"{event.event_id}{event.timestamp - NOW_MS} "
+        trails[event.thing] = trails.get(event.thing, "") + step
+
+
+def register_trails(app: App[Any]) -> None:
+    async def trails(batches: AsyncIterable[Batch]) -> None:
+        async for batch in batches:
+            batch.run(follow, batch.all(), TRAILS)
+
+    for topic in (QUOTES, TRADES):
+        app.agent(topic)(trails)
+
+
+@given(script=scripts, cut=cuts)
+def test_a_flow_that_reads_several_inputs_sees_them_in_the_order_of_turns(
+    script: Sequence[Line], cut: Cuts
+) -> None:
+    followed = Flow(register_trails, "trails", reads=(QUOTES, TRADES), keeps=TRAILS)
+    wanted: dict[str, str] = {}
+    follow(turns(script), wanted)
+    with tempfile.TemporaryDirectory() as folder:
+        market = Market(folder, cut, Topology((followed,), dead_letters="dead-letters"))
+        with market.driver as driver:
+            market.append(script)
+            driver.start_worker()
+            driver.settle()
+            assert driver.table(TRAILS) == wanted
 
 
 def test_a_table_cannot_be_joined_within_the_input_that_keeps_it() -> None:
