@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from streams.engine.cluster import Bounds, Committed, Grouping, Listener, out_of_range
 from streams.engine.errors import CommitFailedError, FencedError
-from streams.engine.records import Record, Run, TopicPartition
+from streams.engine.records import Outgoing, Record, Run, TopicPartition
 
 
 class _Outcome(Enum):
@@ -319,7 +319,9 @@ class MemoryProducer:
         if self._id is not None:
             self._transaction = _Transaction(self._id)
 
-    async def send(self, partition: int, records: Mapping[str, Sequence[Record]]) -> dict[str, int]:
+    async def send(
+        self, partition: int, records: Mapping[str, Sequence[Outgoing]]
+    ) -> dict[str, int]:
         """Send records by topic; on return all are acknowledged. Tells the offset behind the last of each."""
         ends = {}
         for topic, rows in records.items():
@@ -327,7 +329,7 @@ class MemoryProducer:
             tp = TopicPartition(topic, partition)
             if self._transaction is not None:
                 self._transaction.begins.setdefault(tp, len(self._kafka.logs[tp]))
-            for record in rows:
+            for record in map(Record._make, rows):
                 if (
                     len(record.key or b"") + len(record.value or b"")
                     > self._kafka.max_message_bytes

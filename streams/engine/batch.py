@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError
-from streams.engine.records import Reason, Record
+from streams.engine.records import Outgoing, Reason
 from streams.engine.table import Turn
 from streams.engine.turns import Slice
 from streams.errors import HeadraceError
@@ -46,7 +46,7 @@ class Workplace(Protocol):
     def meets_others(self, flow: Flow) -> bool:
         """Tell whether what the flow's rule sees of tables, or others see of its table, hangs on turns."""
 
-    def encode(self, flow: Flow, events: Iterable[Event]) -> list[Record]:
+    def encode(self, flow: Flow, events: Iterable[Event]) -> list[Outgoing]:
         """Return derived events as records. Raises TooLargeError."""
 
 
@@ -77,7 +77,7 @@ class Batch:
         self.finished = asyncio.get_running_loop().create_future()
         self.failures: dict[str, Failure] = {}
         self.fatal: BaseException | None = None
-        self.outputs: dict[str, list[Record]] = {}
+        self.outputs: dict[str, list[Outgoing]] = {}
         self._running = {flow.name for flow in flows}
         self._by_type: dict[type[Any], Sequence[Any]] = {}
         self._workplace = workplace

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from typing import NamedTuple, Protocol
 
 from streams.engine.errors import StateMismatchError
-from streams.engine.records import Record, Run, TopicPartition
+from streams.engine.records import Outgoing, Run, TopicPartition
 
 
 class Committed(NamedTuple):
@@ -43,7 +43,9 @@ class Producer(Protocol):
     async def begin(self) -> None:
         """Begin a transaction."""
 
-    async def send(self, partition: int, records: Mapping[str, Sequence[Record]]) -> dict[str, int]:
+    async def send(
+        self, partition: int, records: Mapping[str, Sequence[Outgoing]]
+    ) -> dict[str, int]:
         """Send records by topic; on return all are acknowledged. Tells the offset behind the last of each."""
 
     async def send_offsets(self, offsets: Mapping[TopicPartition, Committed]) -> None:

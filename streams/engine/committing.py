@@ -10,7 +10,7 @@ from streams.engine.definitions import Table
 from streams.engine.epoch import Epoch
 from streams.engine.errors import CommitFailedError, UnwritableRowError
 from streams.engine.failpoints import Step, reach
-from streams.engine.records import Record
+from streams.engine.records import NO_HEADERS, Outgoing
 from streams.engine.taking import note
 from streams.engine.task import Task
 
@@ -65,8 +65,8 @@ async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], 
         table.changelog(task.config.application_id): table.name for table in task.subtopology.tables
     }
     outputs = {topic: records for topic, records in epoch.outputs.items() if records}
-    changed = {
-        topic: [Record(k, v) for k, v in rows[name]]
+    changed: dict[str, list[Outgoing]] = {
+        topic: [(key, value, NO_HEADERS) for key, value in rows[name]]
         for topic, name in changelogs.items()
         if rows[name]
     }

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from streams.engine.records import Record, TopicPartition
+from streams.engine.records import Outgoing, TopicPartition
 
 
 @dataclass(slots=True)
 class Epoch:
     """Records to send, by topic, and positions reached; table changes lie in the table parts."""
 
-    outputs: defaultdict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    outputs: defaultdict[str, list[Outgoing]] = field(default_factory=lambda: defaultdict(list))
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     records: int = 0
     """Input records that the epoch covers."""

@@ -26,7 +26,7 @@ from streams.engine.kafka_client import (
     stop_consumer,
 )
 from streams.engine.kafka_member import KafkaSource
-from streams.engine.records import Record, Run, TopicPartition
+from streams.engine.records import Outgoing, Run, TopicPartition
 from streams.engine.runs import AS_RUNS, install, join
 from streams.errors import HeadraceError
 
@@ -200,7 +200,9 @@ class KafkaProducer:
                 error_text(error)
             )
 
-    async def send(self, partition: int, records: Mapping[str, Sequence[Record]]) -> dict[str, int]:
+    async def send(
+        self, partition: int, records: Mapping[str, Sequence[Outgoing]]
+    ) -> dict[str, int]:
         """Send records by topic; on return all are acknowledged. Tells the offset behind the last of each."""
         sent = [self._send_topic(topic, partition, rows) for topic, rows in records.items()]
         try:
@@ -210,7 +212,7 @@ class KafkaProducer:
             raise CommitFailedError(error_text(error)) from error
         return dict(zip(records, ends, strict=True))
 
-    async def _send_topic(self, topic: str, partition: int, records: Sequence[Record]) -> int:
+    async def _send_topic(self, topic: str, partition: int, records: Sequence[Outgoing]) -> int:
         acknowledged = []
         count = 0
         for batch in self._batches(records):
@@ -223,7 +225,7 @@ class KafkaProducer:
             raise CommitFailedError(msg)
         return int(last.offset) + count
 
-    def _batches(self, records: Sequence[Record]) -> Iterable[Any]:
+    def _batches(self, records: Sequence[Outgoing]) -> Iterable[Any]:
         batch = self._producer.create_batch()
         append = batch.append
         for key, value, headers in records:

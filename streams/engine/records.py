@@ -2,11 +2,20 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka.structs import TopicPartition
 
-__all__ = ["Decoded", "Reason", "Record", "Reject", "Run", "TopicPartition"]
+__all__ = [
+    "NO_HEADERS",
+    "Decoded",
+    "Outgoing",
+    "Reason",
+    "Record",
+    "Reject",
+    "Run",
+    "TopicPartition",
+]
 
 
 class Run(NamedTuple):
@@ -23,7 +32,9 @@ class Run(NamedTuple):
     values: Sequence[bytes | None]
 
 
-_NO_HEADERS: list[tuple[str, bytes]] = []  # aiokafka's record builder takes a list and no other
+NO_HEADERS: list[tuple[str, bytes]] = []  # aiokafka's record builder takes a list and no other
+Outgoing: TypeAlias = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value and headers of a record to be sent: a Record, or as much of one as thousands need."""
 
 
 class Record(NamedTuple):
@@ -31,7 +42,7 @@ class Record(NamedTuple):
 
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]] = _NO_HEADERS
+    headers: list[tuple[str, bytes]] = NO_HEADERS
 
 
 class Reason(StrEnum):

@@ -6,7 +6,7 @@ reach the store when their epoch is committed, and never before (law 3).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from streams.engine.definitions import Table, WindowedTable, WindowKey
 from streams.engine.errors import DefinitionError
@@ -84,9 +84,13 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
         """Say at which turn the running batch changed a row to this; None: deleted it."""
         self._turned.append((key, turn_ms, row))
 
-    def at(self, turn_ms: int, key: Any) -> V | None:
-        """Return what a row that was changed in this step was at a turn of it."""
-        return next(row for since_ms, row in reversed(self.versions[key]) if since_ms <= turn_ms)
+    @staticmethod
+    def at(turn_ms: int, versions: list[tuple[int, V | None]], default: Any) -> Any:
+        """Return which of a row's versions, oldest first, was there at a turn; `default` for none."""
+        for since_ms, row in reversed(versions):
+            if since_ms <= turn_ms:
+                return default if row is None else row
+        return default
 
     def begin_step(self) -> None:
         """Forget what rows were before: no event's turn lies there any more."""
@@ -276,12 +280,16 @@ class Turn:
     def of(self, table: Table[Any]) -> int:
         """Return it for a use of a table. Raises DefinitionError where there is none."""
         if self.at_ms is None:
-            msg = (
-                f"flow {self._flow} uses table {table.name} outside of its rule's loop over the events: it "
-                f"is joined, and what it holds depends on the event"
-            )
-            raise DefinitionError(msg)
+            self.refuse(table)
         return self.at_ms
+
+    def refuse(self, table: Table[Any]) -> NoReturn:
+        """Raise DefinitionError for a use of a table where there is no turn."""
+        msg = (
+            f"flow {self._flow} uses table {table.name} outside of its rule's loop over the events: it "
+            f"is joined, and what it holds depends on the event"
+        )
+        raise DefinitionError(msg)
 
 
 class TurnedPart(MutableMapping[Any, V], Generic[V]):
@@ -333,13 +341,13 @@ class JoinedPart(Mapping[Any, V], Generic[V]):
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the row as of the present turn, or `default`. Raises DefinitionError outside the loop."""
         part = self._part
-        if self._turn is None:
-            return part.get(key, default)
-        at_ms = self._turn.of(part.table)
-        if key not in part.versions:
-            return part.get(key, default)
-        row = part.at(at_ms, key)
-        return default if row is None else row
+        if self._turn is not None:
+            if self._turn.at_ms is None:
+                self._turn.refuse(part.table)
+            versions = part.versions.get(key)
+            if versions is not None:
+                return part.at(self._turn.at_ms, versions, default)
+        return part.get(key, default)
 
     def __getitem__(self, key: Any) -> V:
         row: V | None = self.get(key)

@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
+from itertools import repeat
 from operator import add
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +25,7 @@ from streams.engine.definitions import Event, Flow, Table
 from streams.engine.epoch import Counts, Epoch
 from streams.engine.errors import DefinitionError
 from streams.engine.layout import Subtopology
-from streams.engine.records import Reason, Record, Run, TopicPartition
+from streams.engine.records import NO_HEADERS, Outgoing, Reason, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
 from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, WindowedPart
 from streams.engine.turns import Slice, Turns, pieces, singles, whole
@@ -169,7 +170,7 @@ class Task:
         msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
         raise DefinitionError(msg)
 
-    def encode(self, flow: Flow, events: Iterable[Event]) -> list[Record]:
+    def encode(self, flow: Flow, events: Iterable[Event]) -> list[Outgoing]:
         """Return derived events as records for the flow's topic. Raises TooLargeError."""
         topic = flow.emits
         if topic is None:
@@ -189,7 +190,7 @@ class Task:
             event_id = made[sizes.index(largest)].event_id[:100]
             msg = f"{event_id} for {topic.name} has {largest} bytes, the limit is {self._longest}"
             raise TooLargeError(msg)
-        return list(map(Record, keys, values))
+        return list(zip(keys, values, repeat(NO_HEADERS), strict=False))
 
     # -- how a batch ends -----------------------------------------------------------------------
 
