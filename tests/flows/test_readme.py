@@ -81,7 +81,9 @@ def test_an_agent_is_as_short_as_it_seems() -> None:
 
 def commands(text: str) -> set[str]:
     """Return the commands of `headrace` that a text shows as code."""
-    return set(re.findall(r"(?:^|`|\n +)(?:\w+=\S+ )*(?:\.venv/bin/)?headrace ([a-z-]+[a-z])", text))
+    return set(
+        re.findall(r"(?:^|`|\n +)(?:\w+=\S+ )*(?:\.venv/bin/)?headrace ([a-z-]+[a-z])", text)
+    )
 
 
 def test_every_command_that_it_shows_has_a_help() -> None:
