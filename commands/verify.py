@@ -33,7 +33,7 @@ def verify(*, as_json: bool, limit: int, group: str) -> int:
     """Compare local state, changelogs and committed offsets, task by task; change nothing.
 
     A worker may run meanwhile: keys that it changes are counted as newer and not compared. Of
-    tasks without state on this machine, changelogs and offsets are compared alone.
+    tasks without state in this HEADRACE_DATA_DIR, changelogs and offsets are compared alone.
 
     Status 0: all is equal. 1: something differs.
 
@@ -117,7 +117,7 @@ def _lines(report: TaskReport) -> Iterator[str]:
             what += f", {table.newer:,} newer" if table.newer else ""
             what += f", {table.differing:,} DIFFER" if table.differing else ""
         else:
-            what = f"{table.equal:,} rows in the changelog, no state on this machine"
+            what = f"{table.equal:,} rows in the changelog, no state in this folder"
         yield f"{report.task}  {table.table}  {what}; {at}"
         yield from (f"    {line}" for line in table.differences)
         if more := table.differing - len(table.differences):

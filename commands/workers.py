@@ -76,7 +76,7 @@ class Workers:
         hint = "" if self._settings.kafka_brokers or self._worker else ", or set KAFKA_BROKERS"
         return HeadraceError(
             f"no worker of application {name} answers at {', '.join(tried)}: start one (headrace "
-            f"worker), say where it is (--worker HOST:PORT){hint}"
+            f"worker), or say where it is (--worker HOST:PORT){hint}"
         )
 
 

@@ -219,7 +219,15 @@ class KafkaProducer:
             count = batch.record_count()
             batch.close()
             acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
-        last = (await asyncio.gather(*acknowledged))[-1]
+        try:
+            last = (await asyncio.gather(*acknowledged))[-1]
+        except kafka_errors.MessageSizeTooLargeError as error:
+            largest = max(len(key or b"") + len(value or b"") for key, value, _ in records)
+            msg = (
+                f"topic {topic} refuses records of this size (the largest has {largest} bytes): raise its "
+                f"max.message.bytes; the task stands still until then, and nothing is lost"
+            )
+            raise CommitFailedError(msg) from error
         if last.offset < 0:  # a repeated send that the broker knew already: it does not tell where
             msg = f"{topic}-{partition} took the records without telling their offsets"
             raise CommitFailedError(msg)

@@ -9,8 +9,9 @@ from streams.engine.errors import DefinitionError
 from streams.engine.records import TopicPartition
 
 CHANGELOG_CONFIG: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
-# A dead letter is its source record plus headers: a largest record must still fit.
-DEAD_LETTER_CONFIG: Final = {"max.message.bytes": str(2 * 1_048_588), "retention.ms": "-1"}
+# A dead letter is its source record plus headers, compressed anew: what came to the broker as 1 MB of
+# zstd can take several times as much. Kafka's largest request (100 MB) is well above this.
+DEAD_LETTER_CONFIG: Final = {"max.message.bytes": str(64 << 20), "retention.ms": "-1"}
 # Kafka deletes by the record's timestamp, and backfills bring old ones.
 EVENT_CONFIG: Final = {"retention.ms": "-1"}
 

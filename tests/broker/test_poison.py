@@ -1,10 +1,11 @@
 """One worker on a real Kafka, given all poison there is, and a dead-letter topic that takes none."""
 
+import random
 import shutil
 import time
 from pathlib import Path
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -40,6 +41,7 @@ async def test_poison_of_every_kind_ends_as_the_oracle_says_and_harms_nobody(
     with EmbeddedKafka(tmp_path / "kafka") as kafka:
         bootstrap = kafka.bootstrap
         await send(bootstrap, PARTITIONS, traffic(time.time_ns() // 1_000_000))
+        await send_what_grows(bootstrap)
         wanted = await ends(bootstrap, INPUTS, PARTITIONS)
         settings = load_settings(
             kafka_brokers=(bootstrap,), app_id=APP_ID, data_dir=tmp_path / "state"
@@ -68,6 +70,19 @@ async def test_poison_of_every_kind_ends_as_the_oracle_says_and_harms_nobody(
             source = next(s for s in sources[topic][tp.partition] if s.offset == offset)
             assert (record.key, record.value) == (source.key, source.value)
     shutil.rmtree(tmp_path)
+
+
+async def send_what_grows(bootstrap: str) -> None:
+    """Send a record that is within the broker's limit as its producer compressed it, and no event."""
+    text = random.Random(1).randbytes(350_000).hex().encode()
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, compression_type="zstd", max_request_size=8 << 20
+    )
+    await producer.start()
+    try:
+        await producer.send_and_wait("orders", text * 4, b"ada", partition=0)
+    finally:
+        await producer.stop()
 
 
 async def test_where_a_dead_letter_cannot_be_written_nothing_is_committed_past_it(

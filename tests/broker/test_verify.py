@@ -485,7 +485,7 @@ def test_the_command_prints_a_line_a_task_and_ends_with_0_where_all_is_equal(
     assert run(["verify"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        f"orders-{partition}  {table}  0 rows in the changelog, no state on this machine; "
+        f"orders-{partition}  {table}  0 rows in the changelog, no state in this folder; "
         "no offsets committed"
         for partition in range(partitions)
         for table in TABLES
