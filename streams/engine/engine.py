@@ -377,20 +377,27 @@ class Engine:
         async with self._turn:
             if not self._may_work(task):
                 return False
-            step = task.next_step(lambda tp: source.backlog(tp) > 0)
-            for tp, piece in step:
-                reach(Step.PROCESS_BEFORE_BATCH)
-                begun_s = self.clock.monotonic_s()
-                try:
-                    await process(task, tp, piece, self._deliver, self.failed)
-                except OvertakenError:
-                    return False
-                except StoreCorruptError as error:
-                    self._retake(task, error)
-                    return False
-                reach(Step.PROCESS_AFTER_BATCH)
-                self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
-            return bool(step)
+            try:
+                return await self._take_step(task, source)
+            except OvertakenError:
+                return False
+            except StoreCorruptError as error:
+                self._retake(task, error)
+                return False
+            except Exception as error:  # noqa: BLE001 - whatever it is, it stops the worker
+                # Before the turn is let go: a hand-over that waits for it would commit half a step.
+                self.fail(error)
+                return False
+
+    async def _take_step(self, task: Task, source: Source) -> bool:
+        step = task.next_step(lambda tp: source.backlog(tp) > 0)
+        for tp, piece in step:
+            reach(Step.PROCESS_BEFORE_BATCH)
+            begun_s = self.clock.monotonic_s()
+            await process(task, tp, piece, self._deliver, self.failed)
+            reach(Step.PROCESS_AFTER_BATCH)
+            self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
+        return bool(step)
 
     def _start_due_commits(self) -> None:
         now_s = self.clock.monotonic_s()
@@ -403,7 +410,11 @@ class Engine:
                 and (full or now_s >= task.commit_due_s)
             ):
                 task.commit_due_s = now_s + self._pace.interval_s(self._backlog(), len(self.tasks))
-                commit = start_commit(task)
+                try:
+                    commit = start_commit(task)
+                except StoreCorruptError as error:  # found where rows that expire are looked up
+                    self._retake(task, error)
+                    continue
                 self._beside.add(commit)
                 commit.add_done_callback(partial(self._committed, task))
 

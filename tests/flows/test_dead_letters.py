@@ -1,5 +1,6 @@
 """What is no valid event, or makes a rule raise, goes to the dead letters: once, and alone."""
 
+import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.settings import load_settings
+from streams.engine import failpoints
 from streams.engine.api import App, Batch
 from streams.engine.definitions import Flow, Topology
 from streams.engine.errors import CauselessFailureError
@@ -154,12 +156,13 @@ def test_an_output_above_the_brokers_limit_is_too_large(tmp_path: Path) -> None:
         assert driver.sent(HIGH_VALUE_ORDERS.name) == []
 
 
-def test_an_error_that_no_single_record_causes_stops_the_worker(tmp_path: Path) -> None:
-    def no_pairs(orders_: Iterable[OrderCreated]) -> tuple[()]:
-        if len(list(orders_)) > 1:
-            raise RuntimeError("two are too many")
-        return ()
+def no_pairs(orders_: Iterable[OrderCreated]) -> tuple[()]:
+    if len(list(orders_)) > 1:
+        raise RuntimeError("two are too many")
+    return ()
 
+
+def test_an_error_that_no_single_record_causes_stops_the_worker(tmp_path: Path) -> None:
     with running(tmp_path, no_pairs) as driver:
         driver.cut_input([1])
         driver.pipe(ORDERS, orders([0]))
@@ -172,6 +175,22 @@ def test_an_error_that_no_single_record_causes_stops_the_worker(tmp_path: Path) 
         assert [row.decode()[:12] for row in driver.changelog(USER_ORDERS).values()] == [
             '{"orders":1,'
         ]
+
+
+def test_a_hand_over_that_waits_for_such_a_batch_commits_nothing_of_it(tmp_path: Path) -> None:
+    with running(tmp_path, no_pairs) as driver:
+        engine = driver._workers[0].worker.engine
+        assert engine is not None
+        revoked = engine.on_revoked
+        revoking: list[asyncio.Future[None]] = []
+        failpoints.arm(
+            Step.PROCESS_AFTER_AGENTS,
+            failpoints.on_visit(1, lambda _step: revoking.append(asyncio.ensure_future(revoked()))),
+        )
+        with pytest.raises(CauselessFailureError):
+            driver.pipe(ORDERS, orders([1, 2]))
+        driver._do(asyncio.wait_for(revoking[0], timeout=20))
+        assert driver.changelog(USER_ORDERS) == {}
 
 
 def test_a_dead_letter_is_not_lost_nor_doubled_by_a_crash(driver: Driver) -> None:

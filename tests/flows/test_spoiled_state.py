@@ -15,8 +15,10 @@ from streams.events import OrderCreated
 from streams.testing import Driver
 from streams.topics import DEAD_LETTERS, ORDERS
 from streams.topology import TOPOLOGY
-from tables.definitions import USER_ORDERS
-from tests.flows.stories import order, orders
+from tables.definitions import USER_ORDER_MINUTES, USER_ORDERS
+from tests.flows.stories import NOW_MS, order, orders
+
+DAY_MS = 86_400_000
 
 
 def _encode(row: str) -> bytes:
@@ -99,3 +101,23 @@ def test_a_store_that_turns_out_damaged_is_rebuilt_while_the_worker_runs(
         assert next(damaged, None) is None
         assert driver.table(USER_ORDERS)["ada"].orders == 9
         assert driver.workers == 1
+
+
+def test_a_store_that_turns_out_damaged_as_rows_expire_is_rebuilt_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with remembering(tmp_path) as driver:
+        driver.pipe(ORDERS, orders(range(5)))
+        healthy = Store.begun
+        damaged = iter([True])
+
+        def begun(self: Store, table: str, from_ms: int, to_ms: int, limit: int) -> list[str]:
+            if next(damaged, False):
+                raise StoreCorruptError(f"{self.path} is damaged")
+            return healthy(self, table, from_ms, to_ms, limit)
+
+        monkeypatch.setattr(Store, "begun", begun)
+        driver.pipe(ORDERS, [order(5, at_ms=9 * DAY_MS)])
+        assert next(damaged, None) is None
+        assert driver.table(USER_ORDERS)["ada"].orders == 6
+        assert list(driver.table(USER_ORDER_MINUTES)) == [f"ada@{NOW_MS + 9 * DAY_MS}"]
