@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import reduce
 from operator import attrgetter, ne, or_, sub
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -24,6 +24,7 @@ _MAX_SHALLOW_BYTES = 2 * MAX_DEPTH  # Each level takes two bytes: nothing shorte
 _MAX_MESSAGE_LENGTH = 200
 _MAX_QUOTED_LENGTH = 60
 _FAULTS = (msgspec.MsgspecError, UnicodeError, RecursionError)
+T = TypeVar("T")
 _timestamp = attrgetter("timestamp")
 
 
@@ -63,48 +64,48 @@ class Codec:
         comes out is an int (ms). Raises nothing, whatever a record may hold.
         """
         outcomes: list[Any] = []
-        if self._parse_all(run.values, outcomes):
-            doubtful = self._doubtful(outcomes, run.keys, run.timestamps_ms)
-            if not doubtful:
-                return Decoded(range(len(outcomes)), outcomes, 0, ())
-            indexes: Sequence[int] = range(len(outcomes))
-        else:
-            indexes = [
-                i for i, o in enumerate(outcomes) if o is not _SKIPPED and type(o) is not _Refusal
-            ]
-            doubtful = self._doubtful(
-                [outcomes[i] for i in indexes],
-                [run.keys[i] for i in indexes],
-                [run.timestamps_ms[i] for i in indexes],
-            )
-        for index in (indexes[place] for place in doubtful):
-            outcomes[index] = self._judge(
-                outcomes[index], run.keys[index], run.timestamps_ms[index]
-            )
-        return _sorted_out(outcomes)
+        odd = self._parse_all(run.values, outcomes)
+        indexes = _without(range(len(outcomes)), odd)
+        events, keys = _without(outcomes, odd), _without(run.keys, odd)
+        times_ms = _without(run.timestamps_ms, odd)
+        doubtful = self._doubtful(events, keys, times_ms)
+        if not (odd or doubtful):
+            return Decoded(indexes, outcomes, 0, ())
+        for place in doubtful:
+            index = indexes[place]
+            outcomes[index] = self._judge(events[place], keys[place], times_ms[place])
+            if type(outcomes[index]) is _Refusal:
+                odd.append(index)
+        odd.sort()
+        rejects = [Reject(i, *outcomes[i]) for i in odd if outcomes[i] is not _SKIPPED]
+        skipped = len(odd) - len(rejects)
+        indexes = _without(range(len(outcomes)), odd)
+        return Decoded(indexes, _without(outcomes, odd), skipped, rejects)
 
-    def _parse_all(self, values: Sequence[bytes | None], outcomes: list[Any]) -> bool:
-        """Append an event, a refusal or a skip for each value; return whether all are events."""
-        all_parsed = True
+    def _parse_all(self, values: Sequence[bytes | None], outcomes: list[Any]) -> list[int]:
+        """Append an event, a refusal or a skip for each value; return where there is no event."""
+        odd: list[int] = []
         rest = cast("Iterator[bytes]", iter(values))
         while len(outcomes) < len(values):
             try:
                 # extend() keeps what came before a fault: nothing is parsed twice.
                 outcomes.extend(map(self._parse, rest))
             except (*_FAULTS, TypeError):  # TypeError: a null value.
-                all_parsed = False
-                outcomes.append(self._second_look(values[len(outcomes)]))
+                outcome = self._second_look(values[len(outcomes)])
+                if outcome is _SKIPPED or type(outcome) is _Refusal:
+                    odd.append(len(outcomes))
+                outcomes.append(outcome)
         present = cast("Sequence[bytes]", values)
-        if not all_parsed:  # what is refused already need not be looked at again
-            present = [
-                b"" if value is None or type(outcome) is _Refusal else value
-                for value, outcome in zip(values, outcomes, strict=True)
-            ]
+        if odd:  # what is refused already need not be looked at again
+            present = list(present)
+            for index in odd:
+                if values[index] is None or type(outcomes[index]) is _Refusal:
+                    present[index] = b""
         for index in _suspects(present):
             if fault := _unreadable(present[index]):
-                all_parsed = False
+                odd.append(index)
                 outcomes[index] = _Refusal(Reason.UNDECODABLE, fault)
-        return all_parsed
+        return sorted(set(odd))
 
     def _doubtful(
         self, events: Sequence[Any], keys: Sequence[bytes | None], kafka_times_ms: Sequence[int]
@@ -209,20 +210,14 @@ def _parser(event_types: Sequence[type[Any]], tag_field: str) -> Callable[[bytes
     return msgspec.json.Decoder(union).decode
 
 
-def _sorted_out(outcomes: Iterable[Any]) -> Decoded:
-    indexes: list[int] = []
-    events: list[Any] = []
-    rejects: list[Reject] = []
-    skipped = 0
-    for index, outcome in enumerate(outcomes):
-        if outcome is _SKIPPED:
-            skipped += 1
-        elif type(outcome) is _Refusal:
-            rejects.append(Reject(index, *outcome))
-        else:
-            indexes.append(index)
-            events.append(outcome)
-    return Decoded(indexes, events, skipped, rejects)
+def _without(column: Sequence[T], odd: Sequence[int]) -> Sequence[T]:
+    """Return a column without these indexes, which ascend: few, where most records are events."""
+    if not odd:
+        return column
+    kept = list(column)
+    for index in reversed(odd):
+        del kept[index]
+    return kept
 
 
 # --- what msgspec does not see: it skips fields that are not listed without a look ----------------
