@@ -11,6 +11,9 @@ from streams.broker import EmbeddedKafka
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# It asserts, and is imported by tests of several folders: whichever comes first, this is before.
+pytest.register_assert_rewrite("tests.laws.world")
+
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:

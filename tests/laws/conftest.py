@@ -2,10 +2,7 @@
 
 import os
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
-
-pytest.register_assert_rewrite("tests.laws.world")
 
 _usual = settings(
     deadline=None,
