@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from commands.asking import ANSWER_TIMEOUT_S
 from demo.closing import closed
 from streams.engine.cluster import Bounds
+from streams.engine.kafka_client import know_topics
 from streams.errors import HeadraceError
 
 _POLL_MS = 500
@@ -48,6 +49,7 @@ async def bounds_of(
 ) -> dict[TopicPartition, Bounds]:
     """Return begin and end of each partition; for read_committed the end of what is decided."""
     async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        await know_topics(consumer, partitions)
         begins = await consumer.beginning_offsets(list(partitions))
         ends = await consumer.end_offsets(list(partitions))
     return {tp: Bounds(begins[tp], ends[tp]) for tp in partitions}

@@ -18,6 +18,7 @@ from aiokafka.errors import (
 )
 
 from streams.engine.connect import raise_refusal
+from streams.engine.kafka_client import know_topics
 from streams.errors import AccessDeniedError, BrokerUnreachableError, TopicError
 
 if TYPE_CHECKING:
@@ -313,6 +314,7 @@ async def _leaders_answer(client_options: Mapping[str, Any], specs: Iterable[Top
     consumer = AIOKafkaConsumer(**client_options)
     try:
         await consumer.start()
+        await know_topics(consumer, partitions)
         await consumer.end_offsets(partitions)
     finally:
         await consumer.stop()

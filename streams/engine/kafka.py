@@ -22,6 +22,7 @@ from streams.engine.kafka_client import (
     by_topic,
     commit_step,
     error_text,
+    know_topics,
     raise_denial,
     stop_consumer,
 )
@@ -117,6 +118,7 @@ class KafkaCluster:
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """Return begin and end of each partition."""
         assert self._reader is not None  # noqa: S101 - started
+        await asked(know_topics(self._reader, partitions))
         begins = await asked(self._reader.beginning_offsets(partitions))
         ends = await asked(self._reader.end_offsets(partitions))
         return {tp: Bounds(begins[tp], ends[tp]) for tp in partitions}

@@ -80,6 +80,15 @@ def error_text(error: BaseException) -> str:
     return text if name in text else f"{name}: {text}".rstrip(": ")
 
 
+async def know_topics(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
+    """Let a consumer learn of all these partitions' topics at once, as long as it has none assigned.
+
+    Asked for offsets, aiokafka learns of one unknown topic a try, and waits 100 ms before the next.
+    """
+    client = consumer._client  # noqa: SLF001
+    await client.set_topics(client._topics | {tp.topic for tp in partitions})  # noqa: SLF001
+
+
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer.
 

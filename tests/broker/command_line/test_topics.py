@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from streams.engine.admin import TopicSpec, ensure_topics
+from streams.engine.layout import DEAD_LETTER_CONFIG
 from streams.topology import TOPOLOGY
 from tests.broker.command_line.conftest import Headrace, Start
 
@@ -96,6 +98,16 @@ class TestList:
         [row] = [line.split() for line in done.lines if line.startswith(topic)]
         assert row == [topic, "other", "2", "3"]
 
+    def test_a_cluster_with_hundreds_of_topics_is_listed_too(
+        self, headrace: Headrace, client: dict[str, Any], topic: str
+    ) -> None:
+        names = [f"{topic}-{number}" for number in range(300)]
+        specs = [TopicSpec(name, 1, {}) for name in names]
+        asyncio.run(ensure_topics(client, specs, replication_factor=1))
+        listed = json.loads(headrace("topics", "list", "--all", "--json").out)
+        records = {each["topic"]: each["records"] for each in listed}
+        assert [records[name] for name in names] == [0] * len(names)
+
     def test_on_a_terminal_it_is_a_table_with_colours(self, start: Start, topic: str) -> None:
         ours, theirs = pty.openpty()
         process = start("topics", "list", "--all", stdout=theirs)
@@ -118,7 +130,7 @@ class TestDescribe:
         assert ["retention.ms", "-1", "topic"] in rows
         assert "compression.type" not in done.out
         facts = json.loads(headrace("topics", "describe", "dead-letters", "--json").out)
-        assert facts["config"]["max.message.bytes"] == "2097176"
+        assert facts["config"]["max.message.bytes"] == DEAD_LETTER_CONFIG["max.message.bytes"]
         assert [each["partition"] for each in facts["partitions"]] == [0, 1]
         assert facts["partitions"][0]["replicas"] == facts["partitions"][0]["in_sync"] == [0]
 
