@@ -18,7 +18,7 @@ from streams.engine.engine import Engine
 from streams.engine.faust_app import App
 from streams.engine.kafka import KafkaCluster, KafkaOptions
 from streams.engine.layout import subtopologies
-from streams.engine.store import StoreMemory
+from streams.engine.store import StoreMemory, ensure_writable
 from streams.prepare import prepare_topics
 from streams.topology import TOPOLOGY
 from tables.web.server import WebView
@@ -90,6 +90,8 @@ class Worker:
 
     async def _connect(self) -> None:
         """Reach Kafka and have the topics; what fails here fails the start, in one line."""
+        # Now, not with the first task: a worker that joins takes tasks from those that can do them.
+        ensure_writable(self.config.data_dir)
         if self.web is not None:  # the group is told where it is
             self.config = dataclasses.replace(self.config, web_address=self.web.listen())
         if callable(self._partitions):

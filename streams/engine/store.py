@@ -10,6 +10,7 @@ what is to expire is found without looking at anything else.
 import logging
 import shutil
 import struct
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
@@ -129,6 +130,10 @@ class Store:
             raise StoreError(f"{path}: there is no such folder")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:  # no damage, whatever its words: there is nothing yet
+            msg = f"{path.parent} in HEADRACE_DATA_DIR: cannot be written: {error.strerror}"
+            raise StoreError(msg) from error
+        try:
             self._db = Rdict(str(path), self._memory.options(), access_type=access)
         except Exception as error:
             raise _store_error(path, error) from error
@@ -266,8 +271,19 @@ def _index(batch: WriteBatch, index: bytes, rows: Iterable[tuple[bytes, bytes | 
 
 
 def discard(path: Path) -> None:
-    """Delete a store's folder, to be rebuilt from the changelog."""
+    """Delete a store's folder, to be rebuilt from the changelog; what cannot be deleted stays."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+def ensure_writable(data_dir: Path) -> None:
+    """Have the folder, and have written in it: nothing is left of that. Raises StoreError."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=data_dir) as file:
+            file.write(b"x")
+    except OSError as error:
+        msg = f"HEADRACE_DATA_DIR={data_dir}: cannot be written: {error.strerror}"
+        raise StoreError(msg) from error
 
 
 def _store_error(path: Path, error: Exception) -> StoreError:

@@ -123,7 +123,11 @@ def _positions(
 
 
 async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
-    """Open the task's store, waiting a moment for a former owner on this machine to let it go."""
+    """Open the task's store, waiting a moment for a former owner on this machine to let it go.
+
+    One that is damaged is rebuilt, once: what is damaged anew has a cause that only people can find.
+    """
+    rebuilt = False
     deadline = task.clock.monotonic_s() + task.config.lock_timeout_s
     while task.store is None:
         try:
@@ -133,8 +137,12 @@ async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
                 raise
             await asyncio.sleep(_LOCK_RETRY_S)
         except StoreCorruptError as error:
+            if rebuilt:
+                msg = f"{error}; also after it was made anew: check the disk of HEADRACE_DATA_DIR"
+                raise StoreError(msg) from error
+            rebuilt = True
             log.warning("%s; it is rebuilt from the changelog", error)
-            discard(task.path)
+            _discard(task)
     position = task.store.position()
     if position is not None and position.partitions != partitions:
         msg = (
@@ -162,8 +170,16 @@ def _usable(task: Task, store: Store, memory: StoreMemory) -> Store:
 
 def _emptied(task: Task, store: Store, memory: StoreMemory) -> Store:
     store.close()
-    discard(task.path)
+    _discard(task)
     return _store(task, memory)
+
+
+def _discard(task: Task) -> None:
+    """Delete the store's folder; its old rows must not be taken for the rebuilt ones."""
+    discard(task.path)
+    if task.path.exists():
+        msg = f"{task.path} is to be rebuilt and cannot be deleted: delete it, and start again"
+        raise StoreError(msg)
 
 
 def _store(task: Task, memory: StoreMemory) -> Store:

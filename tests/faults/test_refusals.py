@@ -48,6 +48,18 @@ async def test_a_setting_that_makes_no_sense_is_named(tmp_path: Path, applicatio
     assert "HEADRACE_VIP_ORDERS='0'" in await ends_by_itself(worker)
 
 
+async def test_a_data_folder_that_cannot_be_made_is_named_before_anything_else(
+    tmp_path: Path, application_id: str
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "state"
+    # Nobody answers there: a worker that looked for Kafka first would say that.
+    worker = WorkerProcess(tmp_path, "127.0.0.1:1", application_id, headrace_data_dir=folder)
+    worker.start()
+    line = await ends_by_itself(worker)
+    assert line == f"headrace: HEADRACE_DATA_DIR={folder}: cannot be written: Not a directory"
+
+
 async def test_topics_with_another_partition_count_than_the_state_are_refused(
     own_kafka: EmbeddedKafka, tmp_path: Path, application_id: str
 ) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from streams.engine.definitions import WindowedTable
 from streams.engine.errors import StoreCorruptError, StoreError, StoreLockedError
-from streams.engine.store import Position, Store, StoreMemory
+from streams.engine.store import Position, Store, StoreMemory, ensure_writable
 from streams.operators.windows import TumblingWindows
 
 ROOT = Path(__file__).parents[3]
@@ -362,3 +362,21 @@ def test_a_position_that_cannot_be_read_is_damage(store: Store) -> None:
     store._db.put(b"\x00position", b"nonsense")
     with pytest.raises(StoreCorruptError, match="position cannot be read"):
         store.position()
+
+
+def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
+    ensure_writable(tmp_path / "new" / "state")
+    assert list((tmp_path / "new" / "state").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_its_setting_and_is_no_damage(
+    tmp_path: Path, memory: StoreMemory
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "state"
+    with pytest.raises(StoreError) as refused:
+        ensure_writable(folder)
+    assert str(refused.value) == f"HEADRACE_DATA_DIR={folder}: cannot be written: Not a directory"
+    with pytest.raises(StoreError, match="in HEADRACE_DATA_DIR: cannot be written") as unmade:
+        Store(folder / "app" / "orders-0", memory)
+    assert not isinstance(unmade.value, StoreCorruptError)
