@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import click
 
+from commands.finite import FiniteRange
+
 _SEED_LIMIT = 2**31 - 1
 
 
@@ -14,7 +16,7 @@ _SEED_LIMIT = 2**31 - 1
 @click.option(
     "--seconds",
     metavar="N",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Send orders for so long, then check the outcome.  [default: on and on, until Ctrl-C]",
 )
 @click.option(
@@ -42,7 +44,7 @@ _SEED_LIMIT = 2**31 - 1
 @click.option(
     "--poison",
     metavar="SHARE",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.005,
     show_default=True,
     help="Share of the records that are no valid events.",

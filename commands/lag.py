@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from commands.finite import FiniteRange
 from commands.groups import group_option, of_group
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _BY_TASK = ("task", "member", "records", "seconds", "committed/end")
 @click.option(
     "--every",
     metavar="S",
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(min=0.1),
     default=2.0,
     show_default=True,
     help="Seconds between two looks of --watch.",

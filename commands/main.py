@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Lazy(NamedTuple):
@@ -112,6 +115,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process and exit with its status."""
+    _open_what_is_closed()
     signal.signal(signal.SIGTERM, _raise_terminated)
     sys.exit(run(sys.argv[1:]))
 
@@ -133,6 +137,8 @@ def run(args: Sequence[str]) -> int:
     except HeadraceError as error:
         return _failed(str(error), error, verbose=verbose)
     except Exception as error:  # noqa: BLE001 - the last place where it can be told
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            return _failed(f"cannot write the output: {error.strerror}", error, verbose=verbose)
         hint = "" if verbose else " (--verbose shows where)"
         return _failed(f"{type(error).__name__}: {error}{hint}", error, verbose=verbose)
     return outcome if isinstance(outcome, int) else 0
@@ -143,6 +149,15 @@ def _failed(line: str, error: Exception, *, verbose: bool) -> int:
         traceback.print_exception(error)
     click.echo(f"headrace: {' '.join(line.split())}", err=True)
     return EXIT_FAILED
+
+
+def _open_what_is_closed() -> None:
+    """Let a standard stream that the caller closed (`<&-`, `>&-`) be empty, or lead nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # In this order each gets its own descriptor: the lowest free one.
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
 
 
 def _raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:

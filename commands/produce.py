@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, get_args
 
 import click
 
+from commands.finite import FiniteRange
 from config.settings import Compression
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _OF_MADE_UP = ("seconds", "seed", "users", "poison")
 @click.option(
     "--seconds",
     metavar="S",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="With --rate: for so long.  [default: on and on, until Ctrl-C]",
 )
 @click.option(
@@ -55,7 +56,7 @@ _OF_MADE_UP = ("seconds", "seed", "users", "poison")
 @click.option(
     "--poison",
     metavar="SHARE",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="With --rate: share of the records that are no valid events.  [default: 0]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was sent as a JSON object.")

@@ -175,7 +175,13 @@ async def _show_progress(sender: Sender, total: int | None) -> None:
 
 def _copied(stream: IO[bytes]) -> IO[bytes]:
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the process ends
-    while block := stream.read(1 << 20):
-        copy.write(block)
-    copy.seek(0)
+    try:
+        while block := stream.read(1 << 20):
+            copy.write(block)
+        copy.seek(0)
+    except OSError as error:
+        raise HeadraceError(
+            f"what comes in cannot be read and kept in {tempfile.gettempdir()} ({error.strerror}): "
+            "name a FILE, or set TMPDIR"
+        ) from error
     return copy

@@ -162,3 +162,46 @@ def test_sigterm_unwinds_what_is_open() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "closed\n"
         assert process.wait(10) == 128 + signal.SIGTERM
+
+
+def shell(redirected: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run `headrace` with its streams redirected as the shell's words say."""
+    words = ["sh", "-c", f'exec "$@" {redirected}', "sh", *HEADRACE, *args]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("args", "status"), [(["--help"], 0), (["produce", "orders"], 1)])
+def test_a_stream_that_the_caller_closed_is_missed_by_nobody(
+    closed: str, args: list[str], status: int
+) -> None:
+    done = shell(closed, *args)
+    assert done.returncode == status, done.stderr
+    assert "Error:" not in done.stderr
+
+
+def test_a_full_device_is_one_line() -> None:
+    done = shell(">/dev/full", "--help")
+    assert done.returncode == 1
+    assert done.stderr == "headrace: cannot write the output: No space left on device\n"
+
+
+def test_a_reader_that_has_gone_hears_nothing() -> None:
+    assert shell("| true", "--help").stderr == ""
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("demo", "--seconds"),
+        ("demo", "--poison"),
+        ("produce", "--rate", "1", "--seconds"),
+        ("lag", "--watch", "--every"),
+    ],
+)
+def test_a_number_that_is_none_is_a_wrong_call(
+    args: tuple[str, ...], number: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*args, number]) == 2
+    assert f"Invalid value for '{args[-1]}'" in capfd.readouterr().err
