@@ -22,7 +22,14 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from streams.engine.cluster import Bounds, Committed, Grouping, Listener, out_of_range
+from streams.engine.cluster import (
+    Bounds,
+    Committed,
+    Grouping,
+    Listener,
+    out_of_range,
+    refused_size,
+)
 from streams.engine.errors import CommitFailedError, FencedError
 from streams.engine.records import Outgoing, Record, Run, TopicPartition
 
@@ -334,8 +341,7 @@ class MemoryProducer:
                     len(record.key or b"") + len(record.value or b"")
                     > self._kafka.max_message_bytes
                 ):
-                    msg = f"MessageSizeTooLarge: {topic}"
-                    raise CommitFailedError(msg)
+                    raise refused_size(topic, rows)
                 now_ms = self._cluster.wall_ms()
                 ends[topic] = self._kafka.append(tp, record, now_ms, self._transaction) + 1
         return ends

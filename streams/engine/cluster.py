@@ -7,7 +7,7 @@ KafkaUnavailableError; a producer's may also raise FencedError and CommitFailedE
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from streams.engine.errors import StateMismatchError
+from streams.engine.errors import CommitFailedError, StateMismatchError
 from streams.engine.records import Outgoing, Run, TopicPartition
 
 
@@ -31,6 +31,15 @@ def out_of_range(tp: TopicPartition, offset: int) -> StateMismatchError:
         f"{tp.topic}-{tp.partition} holds no offset {offset}: records that were not read yet are gone, "
         f"or the topic was made anew; nothing was changed. Reset the group's offsets by hand, or start "
         f"afresh with another HEADRACE_APP_ID"
+    )
+
+
+def refused_size(topic: str, records: Sequence[Outgoing]) -> CommitFailedError:
+    """Return the error for records of which one is above what the topic takes."""
+    largest = max(len(key or b"") + len(value or b"") for key, value, _ in records)
+    return CommitFailedError(
+        f"topic {topic} refuses records of this size (the largest has {largest} bytes): raise its "
+        f"max.message.bytes; the task stands still until then, and nothing is lost"
     )
 
 

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine.cluster import Bounds, Committed, Grouping, Listener
+from streams.engine.cluster import Bounds, Committed, Grouping, Listener, refused_size
 from streams.engine.connect import raise_refusal
 from streams.engine.errors import CommitFailedError, FencedError, KafkaUnavailableError
 from streams.engine.kafka_client import (
@@ -224,12 +224,7 @@ class KafkaProducer:
         try:
             last = (await asyncio.gather(*acknowledged))[-1]
         except kafka_errors.MessageSizeTooLargeError as error:
-            largest = max(len(key or b"") + len(value or b"") for key, value, _ in records)
-            msg = (
-                f"topic {topic} refuses records of this size (the largest has {largest} bytes): raise its "
-                f"max.message.bytes; the task stands still until then, and nothing is lost"
-            )
-            raise CommitFailedError(msg) from error
+            raise refused_size(topic, records) from error
         if last.offset < 0:  # a repeated send that the broker knew already: it does not tell where
             msg = f"{topic}-{partition} took the records without telling their offsets"
             raise CommitFailedError(msg)

@@ -357,7 +357,7 @@ async def test_a_record_above_the_brokers_limit_makes_the_send_fail_and_nothing_
     producer = await producers(txn)
     await producer.begin()
     too_large = Record(b"b", random.Random(3).randbytes(1_100_000))
-    with pytest.raises(CommitFailedError, match="MessageSizeTooLarge"):
+    with pytest.raises(CommitFailedError, match="refuses records of this size"):
         await producer.send(0, {tp.topic: [*numbered(0, 2), too_large]})
     producer.abandon()
     end = await committed_send(await producers(txn), tp.topic, numbered(5, 6))
