@@ -13,9 +13,9 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import KafkaError, for_code
 
 from commands.asking import ANSWER_TIMEOUT_S
+from commands.group_members import described, web_address
 from commands.reading import bounds_of, reader
 from streams.engine.admin import connected, partition_counts
 from streams.engine.cluster import Bounds, Committed
@@ -26,7 +26,6 @@ from streams.engine.records import TopicPartition
 from streams.errors import TopicError
 
 _POLL_MS = 200
-_ASK_AGAIN_S = 0.1
 # Of each partition one record is wanted; Kafka sends a larger batch, too, if it is the first.
 _FETCH_BYTES = 16_384
 _UUID = re.compile(r"-([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
@@ -60,14 +59,16 @@ class MemberLag(msgspec.Struct, kw_only=True):
     member_id: str
     client_id: str
     host: str
+    web: str
+    """`host:port` of its web view, by which `tables list` names it; empty if it has none."""
     tasks: list[str]
     records: int
     seconds: float | None
 
     @property
     def label(self) -> str:
-        """The member's id, shortened."""
-        return _UUID.sub(r"-\1", self.member_id)
+        """The web address, by which people know it; without one the id, shortened."""
+        return self.web or _UUID.sub(r"-\1", self.member_id)
 
 
 class GroupLag(msgspec.Struct, kw_only=True):
@@ -107,7 +108,7 @@ class LagReader:
         committed = await self._cluster.committed(inputs)
         bounds = await bounds_of(self._consumer, inputs)
         behind = await self._behind(committed, bounds)
-        group = await self._group()
+        group = await described(self._admin, self._cluster.options.group)
         owners = {tp: m["member_id"] for m in group["members"] for tp in _assigned(m)}
         tasks = [_task_lag(each, number, behind, owners) for each, number in self._tasks]
         return GroupLag(
@@ -118,24 +119,6 @@ class LagReader:
             members=[_member_lag(member, tasks) for member in group["members"]],
             tasks=tasks,
         )
-
-    async def _group(self) -> dict[str, Any]:
-        """Return the group as its coordinator describes it, which may just be starting."""
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            while True:
-                try:
-                    return await self._described()
-                except KafkaError as error:
-                    if not error.retriable:
-                        raise
-                await asyncio.sleep(_ASK_AGAIN_S)
-
-    async def _described(self) -> dict[str, Any]:
-        answers = await self._admin.describe_consumer_groups([self._cluster.options.group])
-        group: dict[str, Any] = answers[0].to_object()["groups"][0]
-        if group["error_code"]:
-            raise for_code(group["error_code"])(group["group"])
-        return group
 
     async def _behind(
         self, committed: Mapping[TopicPartition, Committed], bounds: Mapping[TopicPartition, Bounds]
@@ -225,12 +208,13 @@ def _task_lag(
     )
 
 
-def _member_lag(member: Mapping[str, Any], tasks: Sequence[TaskLag]) -> MemberLag:
+def _member_lag(member: dict[str, Any], tasks: Sequence[TaskLag]) -> MemberLag:
     own = [task for task in tasks if task.member_id == member["member_id"]]
     return MemberLag(
         member_id=member["member_id"],
         client_id=member["client_id"],
         host=member["client_host"].removeprefix("/"),
+        web=web_address(member),
         tasks=[task.task for task in own],
         records=sum(task.records for task in own),
         seconds=_longest(own),

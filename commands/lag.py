@@ -6,19 +6,24 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from commands.finite import FiniteRange
 from commands.groups import group_option, of_group
+from commands.printing import counted
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from commands.group_lag import GroupLag, LagReader
 
-_BY_MEMBER = ("member", "host", "tasks", "records", "seconds")
-_BY_TASK = ("task", "member", "records", "seconds", "committed/end")
+_BY_MEMBER = ("worker", "host", "tasks", "records", "seconds")
+_BY_TASK = ("task", "worker", "input", "records", "seconds")
+_OFFSETS = ("committed", "end")
+"""What a narrow terminal has no room for."""
+_WIDEST = 1_000
 
 
 @click.command(short_help="Show how far the workers are behind.")
@@ -29,11 +34,12 @@ _BY_TASK = ("task", "member", "records", "seconds", "committed/end")
     type=FiniteRange(min=0.1),
     default=2.0,
     show_default=True,
-    help="Seconds between two looks of --watch.",
+    help="With --watch: seconds between two looks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a look.")
 @group_option
-def lag(*, watch: bool, every: float, as_json: bool, group: str) -> int:
+@click.pass_context
+def lag(ctx: click.Context, *, watch: bool, every: float, as_json: bool, group: str) -> int:
     """Show how far the workers are behind: in records and in seconds, by member and by task.
 
     Records lie between the committed offsets and what readers of committed records can see. Seconds
@@ -45,6 +51,8 @@ def lag(*, watch: bool, every: float, as_json: bool, group: str) -> int:
       KAFKA_BROKERS=127.0.0.1:9092 headrace lag --watch --every 5
       KAFKA_BROKERS=127.0.0.1:9092 headrace lag --json
     """
+    if not watch and ctx.get_parameter_source("every") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--every needs --watch")
     from commands.asking import run_to_end, running_kafka
     from commands.group_lag import lag_reader
 
@@ -57,7 +65,7 @@ def lag(*, watch: bool, every: float, as_json: bool, group: str) -> int:
 
 async def _once(reading: AbstractAsyncContextManager[LagReader], *, as_json: bool) -> None:
     async with reading as reader:
-        _print(await reader.look(), as_json=as_json)
+        print_lag(await reader.look(), as_json=as_json)
 
 
 async def _watch(
@@ -68,17 +76,21 @@ async def _watch(
     async with reading as reader:
         if as_json or not on_terminal():
             while True:
-                _print(await reader.look(), as_json=as_json)
+                print_lag(await reader.look(), as_json=as_json)
                 await asyncio.sleep(every_s)
+        from rich.console import Console
         from rich.live import Live
 
-        with Live(_rich(await reader.look()), auto_refresh=False) as live:
+        console = Console(highlight=False)
+        first = _rich(await reader.look(), console)
+        with Live(first, console=console, auto_refresh=False) as live:
             while True:
                 await asyncio.sleep(every_s)
-                live.update(_rich(await reader.look()), refresh=True)
+                live.update(_rich(await reader.look(), console), refresh=True)
 
 
-def _print(found: GroupLag, *, as_json: bool) -> None:
+def print_lag(found: GroupLag, *, as_json: bool) -> None:
+    """Print a look at the group: as JSON, or as tables."""
     from commands.printing import on_terminal, print_table
 
     if as_json:
@@ -88,17 +100,18 @@ def _print(found: GroupLag, *, as_json: bool) -> None:
     elif on_terminal():
         from rich.console import Console
 
-        Console(highlight=False).print(_rich(found))
+        console = Console(highlight=False)
+        console.print(_rich(found, console))
     else:
         click.echo(_summary(found))
         if found.members:
             click.echo()
             print_table(_BY_MEMBER, _member_rows(found))
         click.echo()
-        print_table(_BY_TASK, _task_rows(found))
+        print_table((*_BY_TASK, *_OFFSETS), _input_rows(found))
 
 
-def _rich(found: GroupLag) -> RenderableType:
+def _rich(found: GroupLag, console: Console) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -107,7 +120,12 @@ def _rich(found: GroupLag) -> RenderableType:
     parts: list[RenderableType] = [Text(_summary(found)), ""]
     if found.members:
         parts += [rich_table(_BY_MEMBER, _member_rows(found)), ""]
-    return Group(*parts, rich_table(_BY_TASK, _task_rows(found)))
+    rows = _input_rows(found)
+    by_task = rich_table((*_BY_TASK, *_OFFSETS), rows)
+    unbounded = console.options.update(width=_WIDEST)
+    if console.measure(by_task, options=unbounded).maximum > console.width:
+        by_task = rich_table(_BY_TASK, [row[: len(_BY_TASK)] for row in rows])
+    return Group(*parts, by_task)
 
 
 def _summary(found: GroupLag) -> str:
@@ -119,32 +137,32 @@ def _members_told(found: GroupLag) -> str:
         never = all(part.committed is None for task in found.tasks for part in task.partitions)
         return "no worker runs" + (", and none has committed anything" if never else "")
     state = "" if found.state == "Stable" else ", tasks are being shared out"
-    return f"{len(found.members)} {'worker' if len(found.members) == 1 else 'workers'}{state}"
+    return f"{counted(len(found.members), 'worker')}{state}"
 
 
 def _lag_told(found: GroupLag) -> str:
     if not found.records:
         return "nothing to do"
     age = "" if found.seconds is None else f", {found.seconds:,.1f} s"
-    return f"{found.records:,} records{age} behind"
+    return f"{counted(found.records, 'record')}{age} behind"
 
 
 def _member_rows(found: GroupLag) -> list[list[str | int | float | None]]:
     return [[m.label, m.host, len(m.tasks), m.records, m.seconds] for m in found.members]
 
 
-def _task_rows(found: GroupLag) -> list[list[str | int | float | None]]:
+def _input_rows(found: GroupLag) -> list[list[str | int | float | None]]:
     labels = {member.member_id: member.label for member in found.members}
     return [
         [
             task.task,
             labels.get(task.member_id or ""),
-            task.records,
-            task.seconds,
-            "  ".join(
-                f"{p.topic} {'-' if p.committed is None else p.committed}/{p.end}"
-                for p in task.partitions
-            ),
+            each.topic,
+            each.records,
+            each.seconds,
+            each.committed,
+            each.end,
         ]
         for task in found.tasks
+        for each in task.partitions
     ]

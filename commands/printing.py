@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -57,6 +57,17 @@ def rich_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
     return table
 
 
+def counted(number: int, thing: str) -> str:
+    """Return `1 record`, `2,000 records`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def in_order(offsets: Mapping[str, int], topics: Sequence[str]) -> dict[str, int]:
+    """Return the offsets by topic in the order of these topics, what is none of them last."""
+    known = {topic: offsets[topic] for topic in topics if topic in offsets}
+    return known | dict(offsets)
+
+
 def printable(text: str) -> str:
     """Return the text on one line, with what could move a terminal's cursor written as an escape."""
     if text.isprintable():
@@ -100,15 +111,13 @@ def _aligned(line: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]
 
 def _plain(cell: Cell) -> str:
     if isinstance(cell, float):
-        return f"{cell:.1f}"
+        return f"{cell:,.1f}"
+    if isinstance(cell, int):
+        return f"{cell:,}"
     return "-" if cell is None else printable(str(cell))
 
 
 def _for_people(cell: Cell) -> str:
-    if isinstance(cell, float):
-        return f"{cell:,.1f}"
-    if isinstance(cell, int):
-        return f"{cell:,}"
     from rich.markup import escape
 
     return escape(_plain(cell))

@@ -139,6 +139,8 @@ def _refuse_mixed(ctx: click.Context, *, is_made_up: bool) -> None:
 
 async def _told(work: Coroutine[Any, Any, Outcome], *, as_json: bool) -> None:
     """Run the work and print what came of it."""
+    from commands.printing import counted
+
     outcome = await work
     rate = outcome.records / outcome.seconds if outcome.seconds else 0.0
     if as_json:
@@ -148,7 +150,9 @@ async def _told(work: Coroutine[Any, Any, Outcome], *, as_json: bool) -> None:
         document = outcome._asdict() | rounded
         click.echo(msgspec.json.encode(document))
         return
+    # Below a second it would be the time to connect that is told.
+    told = f": {rate:,.0f} a second" if outcome.seconds >= 1 else ""
     click.echo(
-        f"{'' if outcome.is_whole else 'ended early: '}{outcome.records:,} records to "
-        f"{', '.join(outcome.topics)} in {outcome.seconds:.1f} s: {rate:,.0f} a second"
+        f"{'' if outcome.is_whole else 'ended early: '}{counted(outcome.records, 'record')} to "
+        f"{', '.join(outcome.topics)} in {outcome.seconds:.1f} s{told}"
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from commands.groups import group_option, of_group
+from commands.printing import in_order
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -66,6 +67,7 @@ async def _verify(settings: Settings, topology: Topology, *, as_json: bool, limi
     cluster = KafkaCluster(KafkaOptions(client=client, group=settings.app_id))
     await cluster.start()
     reports = []
+    inputs = [topic.name for topic in topology.inputs]
     try:
         found = compare(
             topology,
@@ -78,7 +80,7 @@ async def _verify(settings: Settings, topology: Topology, *, as_json: bool, limi
         async for report in found:
             reports.append(report)
             if not as_json:
-                click.echo("\n".join(_lines(report)))
+                click.echo("\n".join(_lines(report, inputs)))
     finally:
         await cluster.stop()
     is_equal = all(report.is_equal for report in reports)
@@ -107,9 +109,10 @@ async def _partitions(client: dict[str, object], topology: Topology, application
     return counts[names[0]]
 
 
-def _lines(report: TaskReport) -> Iterator[str]:
+def _lines(report: TaskReport, inputs: Sequence[str]) -> Iterator[str]:
     """Yield the lines for people: one for each table, then what differs, indented."""
-    offsets = ", ".join(f"{topic} at {offset:,}" for topic, offset in report.offsets.items())
+    ordered = in_order(report.offsets, inputs)
+    offsets = ", ".join(f"{topic} at {offset:,}" for topic, offset in ordered.items())
     at = offsets or "no offsets committed"
     for table in report.tables:
         if report.stored:

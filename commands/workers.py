@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -119,18 +119,16 @@ async def _told_addresses(settings: Settings) -> list[str]:
     import asyncio
 
     from commands.asking import ANSWER_TIMEOUT_S
+    from commands.group_members import described, web_address
     from config.kafka_client import kafka_client_options
     from streams.engine.admin import connected
-    from streams.engine.kafka_assignor import told_by
 
     client = kafka_client_options(settings)
     async with connected(client, timeout_s=ANSWER_TIMEOUT_S) as admin:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             while True:
-                answers: Any = await admin.describe_consumer_groups([settings.app_id])
-                group = answers[0].to_object()["groups"][0]
+                group = await described(admin, settings.app_id)
                 if "Rebalance" not in group["state"]:  # in the midst of one nobody tells anything
                     break
                 await asyncio.sleep(_LOOK_AGAIN_S)
-    told = [told_by(m["member_metadata"]) for m in group["members"] if m["member_metadata"]]
-    return sorted({member.web for member in told} - {""})
+    return sorted({web_address(member) for member in group["members"]} - {""})

@@ -301,6 +301,16 @@ def test_without_workers_it_says_so(headrace: Any, monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_a_kafka_that_never_had_a_group_has_no_workers_either(
+    headrace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with EmbeddedKafka(tmp_path) as new:
+        monkeypatch.setenv("KAFKA_BROKERS", new.bootstrap)
+        status, _, err = headrace("list")
+    told = f"headrace: no worker of application {APP_ID} runs: start one (headrace worker)\n"
+    assert (status, err) == (1, told)
+
+
 def test_a_worker_of_another_application_is_not_believed(
     application: Application, headrace: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

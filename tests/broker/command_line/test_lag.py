@@ -10,8 +10,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from commands.group_lag import GroupLag, MemberLag, PartitionLag, TaskLag
+from commands.lag import print_lag
 from streams.topology import TOPOLOGY
 from tests.broker.command_line.conftest import Headrace, Start
 from tests.waiting import until
@@ -91,6 +94,56 @@ class TestLag:
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 20) == 0
 
+    def test_a_narrow_terminal_loses_offsets_and_no_other_numbers(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("commands.printing.on_terminal", lambda: True)
+        monkeypatch.setenv("COLUMNS", "80")
+        many = 123_456_789
+        tasks = [
+            TaskLag(
+                task=f"orders-{number}",
+                member_id="w",
+                records=many,
+                seconds=None,
+                partitions=[
+                    PartitionLag(
+                        topic=topic,
+                        partition=number,
+                        committed=many,
+                        end=2 * many,
+                        records=many,
+                        seconds=86_400.0,
+                    )
+                    for topic in INPUTS
+                ],
+            )
+            for number in (10, 11)
+        ]
+        member = MemberLag(
+            member_id="w",
+            client_id="headrace",
+            host="10.20.30.40",
+            web="10.20.30.40:6066",
+            tasks=["orders-10", "orders-11"],
+            records=many,
+            seconds=86_400.0,
+        )
+        found = GroupLag(
+            group="g", state="Stable", records=many, seconds=1.0, members=[member], tasks=tasks
+        )
+        print_lag(found, as_json=False)
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        rows = [line.split() for line in lines]
+        assert ["orders-11", member.web, "users", "123,456,789", "86,400.0"] in rows
+        monkeypatch.setenv("COLUMNS", "120")
+        print_lag(found, as_json=False)
+        assert "246,913,578" in capsys.readouterr().out
+
+    def test_every_without_watch_is_a_wrong_call(self, headrace: Headrace) -> None:
+        assert headrace("lag", "--every", "5").status == 2
+
     def test_a_group_without_members_is_told_as_such(
         self, headrace: Headrace, client: dict[str, Any], app_id: str
     ) -> None:
@@ -110,7 +163,8 @@ class TestLag:
         assert done.status == 0
         assert done.lines[0].startswith(f"group {app_id}: no worker runs; {RECORDS} records, 10")
         rows = [line.split() for line in done.lines]
-        assert ["orders-1", "-", "0", "0.0"] in [row[:4] for row in rows]
+        assert ["orders-1", "-", "users", "0", "0.0"] in [row[:5] for row in rows]
+        assert ["orders-0", "-", "orders", str(RECORDS)] in [row[:4] for row in rows]
 
     def test_markers_of_transactions_alone_are_no_lag(
         self, headrace: Headrace, client: dict[str, Any], app_id: str

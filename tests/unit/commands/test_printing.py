@@ -14,7 +14,7 @@ def test_without_a_terminal_numbers_stand_right_and_texts_left(
     )
     assert capsys.readouterr().out.splitlines() == [
         "topic      records  seconds  why",
-        "orders       12345      1.3",
+        "orders      12,345      1.3",
         r"a\x1b[2Jb        -      0.0  late",
     ]
 
