@@ -158,9 +158,16 @@ def _event_text(event: Any) -> str:
         nth = _ordinal(data["order_count"])
         return f"VIP   {data['user_id']} at the {nth} order {data['order_id']}"
     if event["event_type"] == "order.enriched":
-        user = data["user"] or {"email": "a guest", "country": None}
-        return f"ORDER {data['order_id']} of {user['email']} in {user['country'] or '?'}"
+        return f"ORDER {data['order_id']} of {_user_text(data)}"
     return f"HIGH  {data['user_id']} {data['amount']:,.2f} {data['currency']} {data['order_id']}"
+
+
+def _user_text(data: Any) -> str:
+    user = data["user"]
+    if user is None:
+        return "an unknown user"
+    name = user["email"] or data["user_id"]
+    return f"{name} in {user['country']}" if user["country"] else str(name)
 
 
 def _ordinal(number: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class Report:
 
     def __init__(self) -> None:
         self._last = Reading(0, 0, 0, 0, 0, ())
-        self._kinds: list[str] = []
+        self._told: dict[str, str] = {}
 
     def note(self, line: str) -> None:
         """Say what is going on."""
@@ -44,7 +44,7 @@ class Report:
         _say(f"{worker}: {' '.join(partitions) or 'nothing to do'}", "cyan")
 
     def reading(self, now: Reading, latest: Mapping[str, str]) -> None:
-        """Say how it stands, and one of the latest events, another kind each time."""
+        """Say how it stands, and one of the latest events, another kind each time and none twice."""
         last, self._last = self._last, now
         rate = (now.records - last.records) / max(now.seconds - last.seconds, 0.001)
         _say(
@@ -52,20 +52,19 @@ class Report:
             f"  dead letters {now.dead_letters:,}  lag {now.lag:,}"
             f"  latency {_latency(now.latencies_ms)}"
         )
-        self._kinds = [kind for kind in latest if kind not in self._kinds] + [
-            kind for kind in self._kinds if kind in latest
-        ]
-        if self._kinds:
-            kind = self._kinds.pop(0)
-            self._kinds.append(kind)
-            text = latest[kind]
+        if text := news(latest, self._told):
             _say(f"         {text}", _STYLES.get(text.split(" ", 1)[0]))
 
     def summary(
-        self, outcome: Outcome, *, skipped: int, seconds: float, latencies_ms: Sequence[float]
+        self,
+        outcome: Outcome,
+        *,
+        records: int,
+        skipped: int,
+        seconds: float,
+        latencies_ms: Sequence[float],
     ) -> None:
         """Say what came of it all. The events are those that were read back."""
-        records = self._last.records
         derived = {topic: sum(map(len, found.values())) for topic, found in outcome.derived.items()}
         reasons = outcome.refused
         told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
@@ -94,6 +93,20 @@ class Report:
     def kept(self, folder: Path) -> None:
         """Say where to look for the cause."""
         _say(f"logs, state and Kafka's data are kept in {folder}", "cyan")
+
+
+def news(latest: Mapping[str, str], told: MutableMapping[str, str]) -> str | None:
+    """Return a text of `latest` that is not the one told last of its kind; None if all were told.
+
+    A kind's turn comes again after all others'. `told`, by kind, is kept up to date.
+    """
+    for kind in [*(kind for kind in latest if kind not in told), *told]:
+        text = latest.get(kind)
+        if text is not None and told.get(kind) != text:
+            told.pop(kind, None)
+            told[kind] = text
+            return text
+    return None
 
 
 def _latency(latencies_ms: Sequence[float]) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Mapping
@@ -65,6 +66,8 @@ def run_demo(plan: Plan, settings: Settings, ends: EndSignals, screen: Screen | 
     """
     report = Report()
     _quiet_libraries()
+    if screen is None and sys.stdout.isatty():
+        report.note(f"no live view here: keys do nothing, {_end_of(plan)}")
     folder = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
     keep = False
     try:
@@ -80,6 +83,13 @@ def run_demo(plan: Plan, settings: Settings, ends: EndSignals, screen: Screen | 
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return int(keep)
+
+
+def _end_of(plan: Plan) -> str:
+    """Say how a demo ends that nobody steers."""
+    if plan.seconds is None:
+        return "and Ctrl-C ends it, without the check that --seconds N ends with"
+    return f"and it ends after {plan.seconds:g} s, with the check (Ctrl-C: at once, without it)"
 
 
 @contextlib.contextmanager
@@ -180,7 +190,8 @@ class _Demo:
                 )
                 with ends.interrupt_means(self._pace.end):
                     await _alongside(work, show.run(screen), changelogs.follow())
-        await self._tell_once(load, observer)
+        if screen is None:
+            await self._tell_once(load, observer)
 
     async def _joined(self, observer: Observer) -> dict[str, list[str]]:
         """Return the partitions of each worker by client id, when all that run have their share."""
@@ -238,6 +249,7 @@ class _Demo:
             verdict.differences.insert(0, f"{lost} of the records sent are not in the topics")
         self._report.summary(
             verdict.actual,
+            records=load.sent,
             skipped=verdict.expected.skipped.total(),
             seconds=load.seconds,
             latencies_ms=list(observer.latencies_ms),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from demo.looks import Look, flow_row, waited_s
 from demo.observer import Observer
 from demo.pace import Pace
 from demo.poison import POISONS, Subject
-from demo.report import quantile
+from demo.report import news, quantile
 from demo.screen import Screen
 from demo.snapshot import EventRow, Latency, Snapshot, WorkerRow, WorkerState
 from demo.workers import Worker, Workers
@@ -26,6 +27,7 @@ _LOOKS_A_RATE = 3  # a rate is that between the newest look and the last but one
 _KEPT_LOOKS = 240
 _KEPT_EVENTS = 100
 _TOP_USERS = 50
+_MESSAGE_S = 8.0
 _MOST_A_SECOND = 50_000
 
 
@@ -59,6 +61,7 @@ class Show:
         self._tasks: Mapping[str, Sequence[str]] = {}
         self._bursts = 0
         self._message = ""
+        self._message_until_s = math.inf
         self._draw: Callable[[Snapshot], None] = _nowhere
 
     async def run(self, screen: Screen) -> None:
@@ -75,6 +78,8 @@ class Show:
     def _obey(self, command: Command) -> None:
         if not self._pace.ended:
             self._message = self._done(command)
+            shown_s = math.inf if command.do is Do.END else _MESSAGE_S
+            self._message_until_s = time.monotonic() + shown_s
             self._draw(self._snapshot())
 
     def _done(self, command: Command) -> str:
@@ -147,15 +152,9 @@ class Show:
 
     def _take_event(self) -> None:
         """Take one of the newest events, another kind each time: a person can follow so many."""
-        latest = self._observer.latest
-        told = [topic for topic in self._told if topic in latest]
-        for topic in [*(topic for topic in latest if topic not in told), *told]:
-            if self._told.get(topic) != latest[topic]:
-                kind, _, said = latest[topic].partition(" ")
-                self._events.appendleft(EventRow(kind, said.strip()))
-                self._told.pop(topic, None)
-                self._told[topic] = latest[topic]
-                return
+        if text := news(self._observer.latest, self._told):
+            kind, _, said = text.partition(" ")
+            self._events.appendleft(EventRow(kind, said.strip()))
 
     def _snapshot(self) -> Snapshot:
         look, before = self._looks[-1], self._before()
@@ -177,7 +176,7 @@ class Show:
             users=self._changelogs.top_users.first(_TOP_USERS),
             events=tuple(self._events),
             dead_letters=self._observer.reasons.most_common(),
-            message=self._message,
+            message=self._message if time.monotonic() < self._message_until_s else "",
         )
 
     def _phase(self) -> str:
@@ -192,7 +191,7 @@ class Show:
         elif worker.client_id in self._tasks:
             state = WorkerState.UP
         else:
-            state = WorkerState.STARTING if worker.starts == 1 else WorkerState.RESTARTING
+            state = WorkerState.STARTING
         return WorkerRow(worker.number, worker.process.pid, state, tasks)
 
 

@@ -11,7 +11,6 @@ class WorkerState(Enum):
 
     UP = "up"
     STARTING = "starting"
-    RESTARTING = "restarting"
     KILLED = "killed"
 
 
@@ -92,4 +91,4 @@ class Snapshot:
     dead_letters: Sequence[tuple[str, int]]
     """Reason and count, most frequent first."""
     message: str
-    """What the last key did."""
+    """What the last key did, for a while."""

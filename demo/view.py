@@ -26,13 +26,13 @@ from demo.view_text import (
     short,
 )
 
-_KEYS = (
+_KEYS = (  # first the one that nobody may miss: what is too wide is cut
+    ("q", "end, check"),
     ("k 1-9", "kill -9"),
     ("s", "start"),
     ("p", "poison"),
     ("+ -", "rate"),
     ("space", "pause"),
-    ("q", "end, check"),
 )
 _KINDS = {
     "HIGH": ("▲", ORANGE),
@@ -44,7 +44,6 @@ _OTHER_KIND = ("•", PURPLE)
 _STATES = {
     WorkerState.UP: ("●", GREEN),
     WorkerState.STARTING: ("◐", ORANGE),
-    WorkerState.RESTARTING: ("◐", ORANGE),
     WorkerState.KILLED: ("✖", VERMILLION),
 }
 _FLOW_COLUMNS = ("in/s", "rows/s", "out/s", "out")

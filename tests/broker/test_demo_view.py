@@ -28,7 +28,7 @@ HIDDEN_CURSOR, SHOWN_CURSOR = "\x1b[?25l", "\x1b[?25h"
 class OnTerminal:
     """A demo on a terminal of its own, of 80 times 24."""
 
-    def __init__(self, folder: Path, *args: str) -> None:
+    def __init__(self, folder: Path, *args: str, **environment: str) -> None:
         self.master, self.slave = pty.openpty()
         termios.tcsetwinsize(self.slave, (24, 80))
         self.modes = termios.tcgetattr(self.slave)
@@ -41,7 +41,7 @@ class OnTerminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, "demo", *args],
             cwd=ROOT,
-            env={**outer, "TMPDIR": str(folder), "TERM": "xterm-256color"},
+            env={**outer, "TMPDIR": str(folder), "TERM": "xterm-256color", **environment},
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
@@ -105,8 +105,8 @@ class OnTerminal:
 def start(tmp_path: Path) -> Iterator[Callable[..., OnTerminal]]:
     running: list[OnTerminal] = []
 
-    def started(*args: str) -> OnTerminal:
-        running.append(OnTerminal(tmp_path, *args))
+    def started(*args: str, **environment: str) -> OnTerminal:
+        running.append(OnTerminal(tmp_path, *args, **environment))
         return running[-1]
 
     yield started
@@ -125,7 +125,7 @@ def test_what_keys_do_to_it_changes_nothing_of_what_comes_out(
     demo.type("p")
     at = demo.wait_for("kinds of poison were sent", at)
     demo.type("s")
-    at = demo.wait_for("restarting", at)
+    at = demo.wait_for("starting", at)
     at = demo.wait_for("2 of 2 up", at)
     demo.type("q")
     demo.wait_for("ending", at)
@@ -145,6 +145,17 @@ def test_ctrl_c_ends_it_with_the_check_and_a_signal_s_status(
     assert "everything that came out equals the plain-Python oracle" in told
     assert status == 128 + signal.SIGINT
     assert demo.is_as_before()
+
+
+def test_a_terminal_that_shows_no_view_is_told_that_keys_do_nothing(
+    start: Callable[..., OnTerminal],
+) -> None:
+    demo = start("--seconds", "60", "--workers", "1", "--partitions", "1", TERM="dumb")
+    demo.wait_for("keys do nothing, and it ends after 60 s, with the check")
+    demo.process.terminate()
+    _, status = demo.end()
+    assert status == 128 + signal.SIGTERM
+    assert OTHER_SCREEN not in demo.shown
 
 
 def test_a_signal_leaves_the_terminal_as_it_was(start: Callable[..., OnTerminal]) -> None:

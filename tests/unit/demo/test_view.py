@@ -42,7 +42,7 @@ SNAPSHOT = Snapshot(
     workers=(
         WorkerRow(1, 4_711, WorkerState.UP, ("orders-0", "orders-2")),
         WorkerRow(2, 4_712, WorkerState.KILLED, ("orders-3",)),
-        WorkerRow(3, 4_713, WorkerState.RESTARTING, ()),
+        WorkerRow(3, 4_713, WorkerState.STARTING, ()),
     ),
     users=(UserRow("ada", 2_049, 61_192_201, vip=True), UserRow("bob", 3, 999, vip=False)),
     events=(
@@ -58,7 +58,7 @@ TOLD = (
     *("12 s of 30 s", "sending", "24,123 records in", "5,201 out"),
     *("1,998/s of 2,000", "420/s", "124 records 0.7 s", "p50 86 p99 123 ms"),
     *("users → users [users]", "orders + [users] → rich → riches", "1,733", "12.3k"),
-    *("1 ● up", "4711", "orders-0,2", "2 ✖ killed", "had orders-3", "3 ◐ restarting"),
+    *("1 ● up", "4711", "orders-0,2", "2 ✖ killed", "had orders-3", "3 ◐ starting"),
     *("1 of 3 up", "ada", "★ VIP  2,049    611,922.01", "9.99"),
     *("▲ HIGH  ada 1,791.40 USD", "★ VIP   ada at", "✖ DEAD  orders-1@1174", "◆ ORDER o-7"),
     *("invalid-field", "undecodable", "19", "worker-2 was killed"),
@@ -100,6 +100,11 @@ def test_it_is_as_large_as_the_screen(width: int, height: int) -> None:
 
 def test_keys_are_shown_however_low_the_screen_is() -> None:
     assert "end, check" in printed(SNAPSHOT, 80, 2)
+
+
+@pytest.mark.parametrize("width", [20, 40, 79])
+def test_however_narrow_the_screen_is_it_tells_how_to_end_it(width: int) -> None:
+    assert " q  end, check" in printed(SNAPSHOT, width, 24)
 
 
 def test_before_anything_has_happened_it_shows_nothing_of_it() -> None:
