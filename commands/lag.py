@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
@@ -71,6 +70,8 @@ async def _once(reading: AbstractAsyncContextManager[LagReader], *, as_json: boo
 async def _watch(
     reading: AbstractAsyncContextManager[LagReader], every_s: float, *, as_json: bool
 ) -> None:
+    import asyncio
+
     from commands.printing import on_terminal
 
     async with reading as reader:

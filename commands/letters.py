@@ -11,6 +11,7 @@ from commands.printing import printable, shown, time_text
 from streams.engine.records import Reason
 
 _STACKTRACE = "__streams.errors.stacktrace"
+_FIRST_FAILED_AT = "headrace.first-failed-at"
 
 
 class Letter(NamedTuple):
@@ -44,7 +45,7 @@ def letter(record: Any) -> Letter:
     topic, partition, offset = (
         headers.get(f"__streams.errors.{part}", "?") for part in ("topic", "partition", "offset")
     )
-    refused_at = headers.get("headrace.first-failed-at", "")
+    refused_at = headers.get(_FIRST_FAILED_AT, "")
     return Letter(
         f"{topic}-{partition}@{offset}",
         headers.get("headrace.reason", "?"),
@@ -88,10 +89,17 @@ def told(each: Letter) -> Iterator[str]:
     yield f"refused at {time_text(each.refused_at_ms)}, kept as {kept_as}"
     yield ""
     for name, value in each.headers.items():
-        yield f"{printable(name)}: {printable(value)}"
-    yield f"key: {'none' if record.key is None else shown(record.key)}"
+        yield f"{printable(name)}: {_header_text(name, value)}".rstrip()
+    yield f"\nkey: {'none' if record.key is None else shown(record.key)}"
     if each.trace:
         yield "\ntrace:"
         yield from map(printable, each.trace.rstrip().splitlines())
     yield f"\nvalue, {len(record.value or b''):,} bytes:"
     yield shown(record.value)
+
+
+def _header_text(name: str, value: str) -> str:
+    """Return a header's text, with a readable time beside the ms."""
+    if name == _FIRST_FAILED_AT and value.isdecimal():
+        return f"{value} ({time_text(int(value))})"
+    return printable(value)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from typing import IO, TYPE_CHECKING, Any, get_args
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from commands.finite import FiniteRange
-from config.settings import Compression
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from commands.producing import Outcome
+    from config.settings import Compression
 
+# As the settings have them, which take long to import.
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 _SEED_LIMIT = 2**31 - 1
 _USERS = 10_000
 _OF_FILES = ("file", "keyed", "key_field", "as_is")
@@ -33,7 +35,7 @@ _OF_MADE_UP = ("seconds", "seed", "users", "poison")
 @click.option("--as-is", is_flag=True, help="Send each line's bytes, whatever they are.")
 @click.option(
     "--compression",
-    type=click.Choice(get_args(Compression)),
+    type=click.Choice(CODECS),
     help="Codec of the batches.  [default: KAFKA_COMPRESSION]",
 )
 @click.option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,10 +14,23 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from tables.questions import Page, Query, Row, Scan
 
+
+class _Address(click.ParamType):
+    """`host:port`."""
+
+    name = "HOST:PORT"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
+            self.fail(f"{value!r} is no HOST:PORT, as 127.0.0.1:6066", param, ctx)
+        return value
+
+
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _WORKER = click.option(
     "--worker",
-    metavar="HOST:PORT",
+    type=_Address(),
     help="The worker to ask.  [default: one of the group on KAFKA_BROKERS, else this machine's]",
 )
 _PREFIX = click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin so.")
@@ -93,6 +106,11 @@ def get(*, table: str, key: str, worker: str | None, as_json: bool) -> None:
 
     from tables.questions import Found, Get
 
+    if _is_windowed(table) and not key.rpartition("@")[2].isdigit():
+        raise click.UsageError(
+            f"the keys of {table} are KEY@START, START being a window's start in ms: "
+            f"`headrace tables scan {table} --key {key}` shows those of {key}"
+        )
     body = _workers(worker).ask(_path(Get(table, key)))
     if as_json:
         click.echo(body)
@@ -140,11 +158,22 @@ def scan(
     """
     from tables.questions import Scan
 
+    if key is None and (from_ms is not None or to_ms is not None):
+        raise click.UsageError("--from and --to need --key")
+    if key is not None and prefix:
+        raise click.UsageError("--key and --prefix exclude each other")
+    if key is not None and _is_windowed(table) is False:
+        raise click.UsageError(
+            f"--key is for tables with windows, and {table} has none: "
+            f"`headrace tables get {table} {key}` prints a row"
+        )
     first = Scan(table, prefix, key, from_ms, to_ms, after, limit)
-    rest = None
+    rest, printed = None, 0
     for page in _pages(_workers(worker), first):
         _print_rows(page.rows, as_json=as_json)
-        rest = page.next
+        rest, printed = page.next, printed + len(page.rows)
+    if not printed:
+        click.echo("no rows", err=True)
     if rest is not None:
         click.echo(f"there are more: go on with --after {rest!r}", err=True)
 
@@ -244,6 +273,15 @@ def _change(record: Any, *, as_json: bool) -> str:
     return msgspec.json.encode(told).decode()
 
 
+def _is_windowed(table: str) -> bool | None:
+    """Tell whether a table has windows; None if it is none of the application's."""
+    from streams.engine.definitions import WindowedTable
+    from streams.topology import GROUPS
+
+    known = {each.name: each for topology in GROUPS.values() for each in topology.tables}
+    return isinstance(known[table], WindowedTable) if table in known else None
+
+
 def _workers(worker: str | None) -> Workers:
     from commands.workers import Workers
     from config.settings import load_settings
@@ -289,5 +327,9 @@ def _print_rows(rows: Sequence[Row], *, as_json: bool) -> None:
             click.echo(f"{printable(row.key)}  {printable(bytes(row.value).decode())}")
 
 
-def _offsets(sources: Any) -> str:
-    return ", ".join(f"{topic} {offset}" for topic, offset in sources.items())
+def _offsets(sources: Mapping[str, int]) -> str:
+    from commands.printing import in_order
+    from streams.topology import GROUPS
+
+    inputs = [topic.name for topology in GROUPS.values() for topic in topology.inputs]
+    return ", ".join(f"{topic} {at:,}" for topic, at in in_order(sources, inputs).items())

@@ -261,6 +261,10 @@ async def _tail(
             f"topic {name} has no partition {min(unknown)}: it has 0 to {len(partitions) - 1}"
         )
     chosen = [tp for tp in partitions if not numbers or tp.partition in numbers]
+    printed = 0
     async with reader(client) as consumer:
         async for records in read_tail(consumer, chosen, count, follow=follow):
             print_records(records, as_json=as_json)
+            printed += len(records)
+    if not printed:
+        click.echo("no records", err=True)

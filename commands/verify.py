@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,8 @@ def verify(*, as_json: bool, limit: int, group: str) -> int:
       KAFKA_BROKERS=127.0.0.1:9092 headrace verify
       KAFKA_BROKERS=127.0.0.1:9092 headrace verify --json --limit 100
     """
+    import asyncio
+
     from config.settings import SettingsError, load_settings
 
     settings, topology = of_group(load_settings(), group)

@@ -279,9 +279,7 @@ def test_count_and_list_tell_of_the_whole_application(headrace: Any, addresses: 
         (["get", "orders", "ada"], "there is no table 'orders'; there are user_order_minutes"),
         (["count", "nope"], "there is no table 'nope'"),
         (["watch", "nope"], "there is no table 'nope'"),
-        (["scan", "user_orders", "--key", "ada"], "table user_orders has no windows"),
         (["get", "user_orders", "a", "--worker", "127.0.0.1:1"], "no worker of application tables"),
-        (["get", "user_orders", "a", "--worker", "no port"], "no worker of application tables"),
         (["get", "user_orders", "\udc80"], "keys are text in UTF-8"),
     ],
 )  # fmt: skip
@@ -290,6 +288,30 @@ def test_what_cannot_be_answered_is_one_line(headrace: Any, args: list[str], tol
     assert (status, out) == (1, "")
     assert err.startswith(f"headrace: {told}")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["scan", "users", "--key", "ada"], "`headrace tables get users ada` prints a row"),
+        (["scan", "user_order_minutes", "--from", "1"], "--from and --to need --key"),
+        (["scan", "user_order_minutes", "--key", "a", "--prefix", "b"], "exclude each other"),
+        (["get", "user_order_minutes", "ada"], "the keys of user_order_minutes are KEY@START"),
+        (["list", "--worker", "foo"], "'foo' is no HOST:PORT"),
+        (["list", "--worker", ":6066"], "':6066' is no HOST:PORT"),
+        (["list", "--worker", "127.0.0.1:65536"], "'127.0.0.1:65536' is no HOST:PORT"),
+    ],
+)
+def test_a_wrong_call_is_told_in_terms_of_options(
+    headrace: Any, args: list[str], told: str
+) -> None:
+    status, out, err = headrace(*args)
+    assert (status, out) == (2, "")
+    assert told in " ".join(err.split())
+
+
+def test_a_scan_without_rows_says_so(headrace: Any) -> None:
+    assert headrace("scan", "user_orders", "--prefix", "nobody") == (0, "", "no rows\n")
 
 
 def test_without_workers_it_says_so(headrace: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,13 @@ class TestDeadLetters:
         assert trace[1] == "ZeroDivisionError: division by zero"
         assert done.lines[-2:] == ["value, 15 bytes:", '{"the":"value"}']
 
+    def test_its_parts_stand_apart_and_its_time_is_readable(self, headrace: Headrace) -> None:
+        lines = headrace("dead-letters", "show", "orders-1@3").lines
+        assert lines[lines.index("key: ada") - 1] == ""
+        assert "headrace.agent:" in lines
+        at = NOW_MS + 3
+        assert f"headrace.first-failed-at: {at} (2025-11-21T09:00:00.003Z)" in lines
+
     def test_bytes_that_are_no_text_are_shown_as_escapes(self, headrace: Headrace) -> None:
         done = headrace("dead-letters", "show", "orders-1@3")
         assert done.lines[-1] == r"\xff\x00 no text"

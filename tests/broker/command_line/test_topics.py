@@ -230,6 +230,9 @@ class TestTail:
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
+    def test_nothing_to_show_is_said(self, headrace: Headrace, topic: str) -> None:
+        assert headrace("topics", "tail", topic) == (0, "", "no records\n")
+
     def test_a_partition_that_is_not_there_is_named(self, headrace: Headrace, topic: str) -> None:
         done = headrace("topics", "tail", topic, "-p", "2")
         assert done.err == f"headrace: topic {topic} has no partition 2: it has 0 to 1\n"

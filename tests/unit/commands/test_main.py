@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -13,6 +14,8 @@ from click.testing import CliRunner
 
 from commands import main
 from commands.main import COMMANDS, Lazy, cli, run
+from commands.produce import CODECS
+from config.settings import Compression
 from streams.errors import HeadraceError
 
 HEADRACE = [sys.executable, "-c", "from commands.main import main; main()"]
@@ -68,6 +71,37 @@ def test_help_lists_every_command_and_imports_none() -> None:
     for name, lazy in COMMANDS.items():
         assert name in done.stdout
         assert lazy.summary in done.stdout
+
+
+def test_help_of_a_command_imports_nothing_heavy() -> None:
+    code = (
+        "import contextlib, io, sys\n"
+        "import click\n"
+        "from commands import main\n"
+        "def told(command, *names):\n"
+        "    with contextlib.redirect_stdout(io.StringIO()):\n"
+        "        assert main.run([*names, '--help']) == 0\n"
+        "    for name, below in getattr(command, 'commands', {}).items():\n"
+        "        told(below, *names, name)\n"
+        "for name in main.COMMANDS.keys() - {'faust'}:\n"
+        "    told(main.cli.get_command(click.Context(main.cli), name), name)\n"
+        "heavy = {'aiokafka', 'faust', 'pydantic', 'rich', 'rocksdict', 'structlog'}\n"
+        "print('imported:', sorted(heavy & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "imported: []\n"
+
+
+def test_the_codecs_of_produce_are_those_of_the_settings() -> None:
+    assert get_args(Compression) == CODECS
 
 
 def test_version_is_the_distribution_s() -> None:
