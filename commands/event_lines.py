@@ -44,9 +44,12 @@ def keys_for(topic: Topic | None, *, keyed: bool, key_field: str | None) -> Keys
 
 
 def lines_as_they_are(stream: Iterable[bytes], keys: Keys) -> Iterator[Line]:
-    """Yield each line's bytes, but for the line feed; a key where one can be found."""
+    """Yield each line's bytes, but for the line feed; a key where one can be found.
+
+    Only a line that was to hold its key, and has no tab, has a fault.
+    """
     for number, line in enumerate(stream, 1):
-        yield _line(number, line.removesuffix(b"\n"), keys)._replace(fault="")
+        yield _line(number, line.removesuffix(b"\n"), keys)
 
 
 def event_lines(stream: Iterable[bytes], keys: Keys) -> Iterator[Line]:
@@ -56,34 +59,39 @@ def event_lines(stream: Iterable[bytes], keys: Keys) -> Iterator[Line]:
             yield _line(number, stripped, keys)
 
 
-def faults(
-    lines: Iterable[Line], topic: Topic | None, now_ms: int, max_ahead_ms: int
-) -> Iterator[str]:
-    """Yield `line N: why` for each line that the application would refuse in the topic.
+class Check:
+    """Finds lines that the application would refuse in a topic, and counts what it would skip."""
 
-    Of a topic that is not the application's: for each that is no JSON object.
-    """
-    codec = Codec(topic, max_ahead_ms) if topic else None
-    iterator = iter(lines)
-    while some := list(islice(iterator, _AT_ONCE)):
-        found = {line.number: line.fault for line in some if line.fault}
-        whole = [line for line in some if not line.fault]
-        found |= _rejected(whole, codec, now_ms) if codec else _no_objects(whole)
-        yield from (f"line {number}: {fault}" for number, fault in sorted(found.items()))
+    def __init__(self, topic: Topic | None, max_ahead_ms: int) -> None:
+        """Of a topic that is not the application's (None) each line must be a JSON object."""
+        self.skipped = 0
+        """Records of an event type that the topic does not know, of those looked at so far."""
+        self._codec = Codec(topic, max_ahead_ms) if topic else None
 
+    def faults(self, lines: Iterable[Line], now_ms: int) -> Iterator[str]:
+        """Yield `line N: why` for each line that would be refused."""
+        iterator = iter(lines)
+        while some := list(islice(iterator, _AT_ONCE)):
+            whole = [line for line in some if not line.fault]
+            found = {line.number: line.fault for line in some if line.fault}
+            codec = self._codec
+            found |= self._rejected(whole, codec, now_ms) if codec else _no_objects(whole)
+            yield from (f"line {number}: {fault}" for number, fault in sorted(found.items()))
 
-def _rejected(lines: Sequence[Line], codec: Codec, now_ms: int) -> dict[int, str]:
-    run = Run(
-        next_offset=len(lines),
-        offsets=range(len(lines)),
-        timestamps_ms=[now_ms] * len(lines),
-        keys=[line.key for line in lines],
-        values=[line.value for line in lines],
-    )
-    return {
-        lines[reject.at].number: f"{reject.reason}: {reject.message}"
-        for reject in codec.decode(run).rejects
-    }
+    def _rejected(self, lines: Sequence[Line], codec: Codec, now_ms: int) -> dict[int, str]:
+        run = Run(
+            next_offset=len(lines),
+            offsets=range(len(lines)),
+            timestamps_ms=[now_ms] * len(lines),
+            keys=[line.key for line in lines],
+            values=[line.value for line in lines],
+        )
+        decoded = codec.decode(run)
+        self.skipped += decoded.skipped
+        return {
+            lines[reject.at].number: f"{reject.reason}: {reject.message}"
+            for reject in decoded.rejects
+        }
 
 
 def _no_objects(lines: Iterable[Line]) -> dict[int, str]:

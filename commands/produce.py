@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from commands.finite import FiniteRange
+from commands.printing import counted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -126,6 +127,12 @@ def produce(
     keys = keys_for(declared(topic), keyed=keyed, key_field=key_field)
     lines = Lines(file, file.name, keys, as_is=as_is)
     total = lines.checked(declared(topic), settings.max_ahead_ms)
+    if lines.skipped:
+        click.echo(
+            f"{lines.skipped:,} of {counted(total, 'record')} have a type that {topic} does not know: "
+            "workers skip them",
+            err=True,
+        )
     return run_to_end(_told(send_lines(settings, client, topic, lines, total), as_json=as_json))
 
 
@@ -141,8 +148,6 @@ def _refuse_mixed(ctx: click.Context, *, is_made_up: bool) -> None:
 
 async def _told(work: Coroutine[Any, Any, Outcome], *, as_json: bool) -> None:
     """Run the work and print what came of it."""
-    from commands.printing import counted
-
     outcome = await work
     rate = outcome.records / outcome.seconds if outcome.seconds else 0.0
     if as_json:

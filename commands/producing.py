@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from commands.event_lines import Keys, Line, event_lines, faults, lines_as_they_are
+from commands.event_lines import Check, Keys, Line, event_lines, lines_as_they_are
 from commands.sending import Sender
 from commands.topic_facts import missing
 from streams.engine.admin import partition_counts
@@ -44,6 +44,7 @@ class Lines:
     def __init__(self, stream: IO[bytes], name: str, keys: Keys, *, as_is: bool) -> None:
         """Read the stream to its end, unless it can be read again."""
         self.name = name
+        self.skipped = 0
         self._stream = stream if stream.seekable() else _copied(stream)
         self._start = self._stream.tell()
         self._keys = keys
@@ -54,19 +55,26 @@ class Lines:
         return (lines_as_they_are if self._as_is else event_lines)(self._stream, self._keys)
 
     def checked(self, topic: Topic | None, max_ahead_ms: int) -> int:
-        """Return the number of lines. Raises HeadraceError if any is none for the topic."""
+        """Return the number of lines. Raises HeadraceError if any is none for the topic.
+
+        Afterwards `skipped` tells how many have an event type that the topic does not know.
+        """
         total = sum(1 for _ in self)
+        check = Check(topic, max_ahead_ms)
+        found: Iterator[str]
         if self._as_is:
-            return total
-        found = faults(self, topic, time.time_ns() // 1_000_000, max_ahead_ms)
+            found = (f"line {line.number}: {line.fault}" for line in self if line.fault)
+        else:
+            found = check.faults(self, time.time_ns() // 1_000_000)
         named = list(islice(found, _NAMED_FAULTS))
         if named:
             more = sum(1 for _ in found)
+            hint = "" if self._as_is else " (--as-is sends them as they are)"
             raise HeadraceError(
                 f"{self.name}: {len(named) + more:,} of {total:,} lines are refused, and nothing was "
-                f"sent: {'; '.join(named)}{f'; and {more:,} more' if more else ''} (--as-is sends "
-                "them as they are)"
+                f"sent: {'; '.join(named)}{f'; and {more:,} more' if more else ''}{hint}"
             )
+        self.skipped = check.skipped
         return total
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _DEFAULT_CONFIG = 5
 """The source of a setting that nobody set (DescribeConfigs' config_source)."""
 
+_INTERNAL = ("__consumer_offsets", "__transaction_state", "__share_group_state")
+"""Kafka's own topics."""
+
 _SOURCES = {1: "topic", 2: "broker", 3: "all brokers", 4: "broker's file"}
 
 
@@ -77,6 +80,11 @@ def kinds(groups: Iterable[tuple[Settings, Topology]]) -> dict[str, str]:
             for name in names:
                 found.setdefault(name, kind)
     return found
+
+
+def kind_of_other(name: str) -> str:
+    """Return what a topic is that is none of the application's."""
+    return "internal" if name in _INTERNAL else "other"
 
 
 async def topic_facts(

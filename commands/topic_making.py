@@ -8,7 +8,7 @@ import msgspec
 
 from commands.asking import ANSWER_TIMEOUT_S
 from commands.groups import every_group
-from commands.topic_facts import kinds
+from commands.topic_facts import kind_of_other, kinds
 from streams.engine.admin import TopicSpec, ensure_topics, partition_counts
 from streams.engine.layout import EVENT_CONFIG, own_topics
 from streams.errors import TopicError
@@ -44,7 +44,9 @@ async def make_topics(
     before = await partition_counts(client, [*known, *names], timeout_s=ANSWER_TIMEOUT_S)
     partitions = settings.partitions
     if is_exact:
-        _refuse_others(before, list(known) if names[0] in known else names, partitions)
+        _refuse_others(before, names, partitions)
+        if name in known:
+            _refuse_unlike(before, known, name, partitions)
     elif names[0] in known:
         inputs = [
             before[each] for each, kind in known.items() if kind == "input" and each in before
@@ -69,7 +71,12 @@ async def make_topics(
             timeout_s=ANSWER_TIMEOUT_S,
         )
     return [
-        Made(topic=n, kind=known.get(n, "other"), partitions=partitions, made=n not in before)
+        Made(
+            topic=n,
+            kind=known.get(n) or kind_of_other(n),
+            partitions=partitions,
+            made=n not in before,
+        )
         for n in names
     ]
 
@@ -81,6 +88,16 @@ def _refuse_others(before: Mapping[str, int], names: Iterable[str], wanted: int)
             raise TopicError(
                 f"topic {name} is there with {before[name]} partitions, not {wanted}: leave out "
                 "--partitions to use it as it is, or delete it to have it made anew"
+            )
+
+
+def _refuse_unlike(before: Mapping[str, int], known: Iterable[str], name: str, wanted: int) -> None:
+    """Raise TopicError where another of the application's topics has another number of partitions."""
+    for other in known:
+        if before.get(other, wanted) != wanted:
+            raise TopicError(
+                f"topic {name} must have as many partitions as {other} ({before[other]}), not {wanted}: "
+                "leave out --partitions"
             )
 
 

@@ -108,6 +108,25 @@ class TestLines:
         found = {record.value: record.key for record in records_of(client, topic)}
         assert found == {b"\xff\x00": None, b"": None, b" {} \r": None, poison[3]: b"ada"}
 
+    def test_lines_as_they_are_that_were_to_hold_a_key_and_do_not_are_named(
+        self, headrace: Headrace, client: dict[str, Any], topic: str, lines: Path
+    ) -> None:
+        lines.write_bytes(b"ada\tx\nno tab\n")
+        done = headrace("produce", topic, str(lines), "--keyed", "--as-is")
+        assert done.status == 1
+        assert "1 of 2 lines are refused, and nothing was sent: line 2: no tab" in done.err
+        assert "--as-is" not in done.err
+        assert end_of(client, topic) == 0
+
+    def test_records_of_a_type_that_the_topic_does_not_know_are_told(
+        self, headrace: Headrace, lines: Path
+    ) -> None:
+        lines.write_bytes(order() + b"\n" + order())
+        done = headrace("produce", "users", str(lines))
+        assert done.status == 0
+        told = "2 of 2 records have a type that users does not know: workers skip them\n"
+        assert done.err == told
+
     def test_keyed_lines_have_their_key_before_the_tab(
         self, headrace: Headrace, client: dict[str, Any], topic: str, lines: Path
     ) -> None:

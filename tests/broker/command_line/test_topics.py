@@ -62,6 +62,22 @@ class TestCreate:
         assert "is there with 2 partitions, not 5" in done.err
         assert len(done.err.splitlines()) == 1
 
+    def test_the_topic_that_was_asked_for_is_the_one_that_is_refused(
+        self, headrace: Headrace, app_id: str
+    ) -> None:
+        done = headrace("topics", "create", "orders", "--partitions", "8")
+        assert done.err.startswith("headrace: topic orders is there with 2 partitions, not 8: ")
+        new = f"{app_id}-users-changelog"
+        done = headrace("topics", "create", new, "--partitions", "8")
+        assert done.err.startswith(
+            f"headrace: topic {new} must have as many partitions as users (2)"
+        )
+
+    def test_kafka_s_own_topics_are_internal(self, headrace: Headrace) -> None:
+        headrace("lag")  # asks for a group, and so makes Kafka make it
+        [topic] = json.loads(headrace("topics", "create", "__consumer_offsets", "--json").out)
+        assert (topic["kind"], topic["made"]) == ("internal", False)
+
     def test_an_input_s_number_of_partitions_is_that_of_the_other_inputs(
         self, headrace: Headrace, monkeypatch: pytest.MonkeyPatch, app_id: str
     ) -> None:

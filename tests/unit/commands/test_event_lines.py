@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from commands.event_lines import Line, event_lines, faults, keys_for, lines_as_they_are
+from commands.event_lines import Check, Line, event_lines, keys_for, lines_as_they_are
 from streams.topics import HIGH_VALUE_ORDERS, ORDERS
 from tests.unit.wire import HOUR_MS, NOW_MS, order
 
@@ -12,7 +12,7 @@ KEYED = keys_for(ORDERS, keyed=True, key_field=None)
 
 def found(*lines: bytes, keyed: bool = False) -> list[str]:
     keys = KEYED if keyed else DECLARED
-    return list(faults(event_lines(lines, keys), ORDERS, NOW_MS, HOUR_MS))
+    return list(Check(ORDERS, HOUR_MS).faults(event_lines(lines, keys), NOW_MS))
 
 
 def test_the_key_is_the_topic_s_own_unless_another_is_asked_for() -> None:
@@ -44,11 +44,16 @@ def test_lines_are_counted_with_the_blank_ones() -> None:
 
 def test_as_they_are_nothing_is_taken_off_but_the_line_feed() -> None:
     lines = [b" x \r\n", b"\n", b"k\tv", b"\xff"]
-    assert list(lines_as_they_are(lines, KEYED)) == [
+    assert list(lines_as_they_are(lines, DECLARED)) == [
         Line(1, None, b" x \r"),
         Line(2, None, b""),
-        Line(3, b"k", b"v"),
+        Line(3, None, b"k\tv"),
         Line(4, None, b"\xff"),
+    ]
+    no_tab = "no tab after a key"
+    assert list(lines_as_they_are(lines[2:], KEYED)) == [
+        Line(1, b"k", b"v"),
+        Line(2, None, b"\xff", no_tab),
     ]
 
 
@@ -75,19 +80,22 @@ def test_another_key_than_the_event_asks_for_is_a_fault() -> None:
     ]
 
 
-def test_event_types_that_the_topic_does_not_know_are_no_fault() -> None:
-    assert found(order(event_type="order.dreamt_of")) == []
+def test_event_types_that_the_topic_does_not_know_are_counted_and_no_fault() -> None:
+    check = Check(ORDERS, HOUR_MS)
+    lines = [order(event_type="order.dreamt_of"), order()] * 2_000
+    assert list(check.faults(event_lines(lines, DECLARED), NOW_MS)) == []
+    assert check.skipped == 2_000
 
 
 def test_elsewhere_each_line_must_be_a_json_object() -> None:
     keys = keys_for(None, keyed=False, key_field=None)
     lines = event_lines([b"{}", b"[]", b"NaN", b"\xff"], keys)
-    assert list(faults(lines, None, NOW_MS, HOUR_MS)) == [
+    assert list(Check(None, HOUR_MS).faults(lines, NOW_MS)) == [
         f"line {number}: no JSON object" for number in (2, 3, 4)
     ]
 
 
 def test_derived_events_are_checked_as_well() -> None:
     keys = keys_for(HIGH_VALUE_ORDERS, keyed=False, key_field=None)
-    [fault] = faults(event_lines([b"{}"], keys), HIGH_VALUE_ORDERS, NOW_MS, HOUR_MS)
+    [fault] = Check(HIGH_VALUE_ORDERS, HOUR_MS).faults(event_lines([b"{}"], keys), NOW_MS)
     assert fault.startswith("line 1: invalid-field: ")
