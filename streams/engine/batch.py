@@ -102,17 +102,15 @@ class Batch:
         **params: Any,
     ) -> None:
         """Run a flow's rule: its changes and outputs stay in the batch until the batch is accepted."""
-        meets_others = self._workplace.meets_others(flow)
-        turn = Turn(flow.name) if self._turns_ms and meets_others else None
+        turn = Turn(flow.name) if self._workplace.meets_others(flow) else None
         try:
             parts = [self._workplace.part_for(flow, table, turn) for table in tables]
             given: Iterable[Any] = events
-            if turn is not None:
-                given = turn.through(events, self._turns_of(flow, events))
-            elif (
-                meets_others
-            ):  # what a rule can do with its events must not hang on where they are cut
-                given = iter(events)
+            if (
+                turn is not None
+            ):  # in every batch: what a rule may do must not hang on where it is cut
+                turns_ms = self._turns_of(flow, events)
+                given = turn.through(events, turns_ms) if turns_ms else turn.at_once(events)
             derived = rule(given, *parts, **params)
             if derived is not None:
                 self.outputs.setdefault(flow.name, []).extend(self._workplace.encode(flow, derived))
@@ -124,8 +122,11 @@ class Batch:
             self.failures.setdefault(flow.name, Failure(flow, error))
 
     def _turns_of(self, flow: Flow, events: Sequence[Any]) -> Sequence[int]:
-        """Return the turn of each of these events, which must be of this batch and in its order."""
-        if events is self.events:
+        """Return the turn of each of these events, which must be of this batch and in its order.
+
+        None at all where no other input's turn comes in between.
+        """
+        if events is self.events or not self._turns_ms:
             return self._turns_ms
         all_turns = zip(self.events, self._turns_ms, strict=True)
         turns_ms = [

@@ -277,6 +277,12 @@ class Turn:
             yield event
         self.at_ms = None
 
+    def at_once(self, events: Iterable[E]) -> Iterator[E]:
+        """Yield events between which no other input has a turn."""
+        self.at_ms = 0
+        yield from events
+        self.at_ms = None
+
     def of(self, table: Table[Any]) -> int:
         """Return it for a use of a table. Raises DefinitionError where there is none."""
         if self.at_ms is None:

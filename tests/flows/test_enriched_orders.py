@@ -301,6 +301,17 @@ def test_a_rule_that_cannot_be_stops_the_worker_with_one_line_and_nothing_is_com
         assert driver.sent(DEAD_LETTERS) == driver.sent(ENRICHED_ORDERS.name) == []
 
 
+def test_a_rule_that_cannot_be_is_refused_also_where_no_event_of_the_other_input_comes(
+    tmp_path: Path,
+) -> None:
+    topology = odd_topology(sort_first, lambda batch: batch.of(OrderCreated))
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    with Driver(topology, settings, partitions=1) as driver:
+        with pytest.raises(DefinitionError, match="outside of its rule's loop over the events"):
+            driver.pipe(ORDERS, [order(1)])
+        assert driver.read(ENRICHED_ORDERS) == []
+
+
 @pytest.mark.parametrize("live", [True, False], ids=["live", "replayed"])
 def test_what_a_rule_can_do_with_its_events_does_not_hang_on_whose_turn_comes_in_between(
     tmp_path: Path, *, live: bool
