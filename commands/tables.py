@@ -198,7 +198,7 @@ def count(*, table: str, prefix: str, worker: str | None, as_json: bool) -> None
     if as_json:
         click.echo(body)
         return
-    click.echo(msgspec.json.decode(body, type=Counted).count)
+    click.echo(f"{msgspec.json.decode(body, type=Counted).count:,}")
 
 
 @tables.command(short_help="Print rows as they change.")

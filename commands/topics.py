@@ -153,7 +153,7 @@ async def _describe(
     import msgspec
 
     from commands.groups import every_group
-    from commands.printing import print_table
+    from commands.printing import counted, print_table
     from commands.topic_facts import changed_config, kinds, one_topic
 
     facts = await one_topic(client, kinds(every_group(settings)), name)
@@ -162,7 +162,7 @@ async def _describe(
         document = {**msgspec.to_builtins(facts), "config": {e.name: e.value for e in config}}
         click.echo(msgspec.json.encode(document))
         return
-    click.echo(f"{name}: {facts.kind}, {len(facts.partitions)} partitions\n")
+    click.echo(f"{name}: {facts.kind}, {counted(len(facts.partitions), 'partition')}\n")
     print_table(("configuration", "value", "set by"), config)
     click.echo()
     print_table(

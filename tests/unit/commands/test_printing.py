@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from commands.printing import print_table, printable, shown, time_text
+from commands.printing import counted, in_order, print_table, printable, shown, time_text
 
 
 def test_without_a_terminal_numbers_stand_right_and_texts_left(
@@ -56,3 +56,16 @@ def test_bytes_are_shown_on_one_line(data: bytes | None, longest: int | None, te
 )
 def test_a_time_is_rfc_3339_in_utc(time_ms: int, text: str) -> None:
     assert time_text(time_ms) == text
+
+
+def test_one_is_no_plural_and_thousands_are_set_apart() -> None:
+    assert [counted(n, "record") for n in (0, 1, 2_000)] == [
+        "0 records",
+        "1 record",
+        "2,000 records",
+    ]
+
+
+def test_offsets_stand_in_the_order_of_the_inputs() -> None:
+    offsets = {"orders": 1, "elsewhere": 2, "users": 3}
+    assert list(in_order(offsets, ["users", "gone", "orders"])) == ["users", "orders", "elsewhere"]
