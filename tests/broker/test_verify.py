@@ -6,7 +6,16 @@ import asyncio
 import json
 import shutil
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from pathlib import Path
 from typing import Any
 
@@ -449,6 +458,50 @@ async def test_rows_of_a_group_without_offsets_are_told(
     await producer.close()
     [report, _] = await application.verified()
     assert "the changelog has 1 rows, but the group" in report.differences[0]
+
+
+class Interrupted(KafkaCluster):
+    """Something happens between the first two answers."""
+
+    def __init__(self, options: KafkaOptions, happens: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(options)
+        self._happens = happens
+        self._has_happened = False
+
+    async def committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, Committed]:
+        found = await super().committed(partitions)
+        if not self._has_happened:
+            self._has_happened = True
+            await self._happens()
+        return found
+
+
+async def test_a_worker_elsewhere_that_begins_meanwhile_is_no_difference(
+    application: Application, tmp_path: Path
+) -> None:
+    await application.make_topics()
+
+    async def begin() -> None:
+        await application.ran(orders=USERS)
+
+    cluster = Interrupted(application.options, begin)
+    await cluster.start()
+    reports = [
+        report
+        async for report in verify(
+            application.topology,
+            cluster,
+            application_id=application.settings.app_id,
+            data_dir=tmp_path / "here",
+            partitions=PARTITIONS,
+            limit=10,
+        )
+    ]
+    await cluster.stop()
+    assert all(report.is_equal for report in reports), reports
+    assert [(r.stored, r.tables[0].equal) for r in reports] == [(False, USERS)] * PARTITIONS
 
 
 # -- the command -----------------------------------------------------------------------------------
