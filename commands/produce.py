@@ -129,7 +129,7 @@ def produce(
     total = lines.checked(declared(topic), settings.max_ahead_ms)
     if lines.skipped:
         click.echo(
-            f"{lines.skipped:,} of {counted(total, 'record')} have a type that {topic} does not know: "
+            f"{lines.skipped:,} of {total:,} records have a type that {topic} does not know: "
             "workers skip them",
             err=True,
         )
