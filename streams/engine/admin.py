@@ -17,7 +17,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from streams.engine.connect import raise_refusal
+from streams.engine.connect import raise_refusal, unknown_names
 from streams.engine.kafka_client import know_topics
 from streams.errors import AccessDeniedError, BrokerUnreachableError, TopicError
 
@@ -128,9 +128,15 @@ class _Progress:
     def __init__(self, servers: str) -> None:
         self.servers = servers
         self.now: str | None = None  # None until a broker has answered
+        self.unknown_names: list[str] = []
 
     def failure(self, timeout_s: float) -> BrokerUnreachableError | TopicError:
         """Return the error to raise once timeout_s is over."""
+        if self.now is None and self.unknown_names:
+            return BrokerUnreachableError(
+                f"no Kafka broker at {self.servers} answered within {timeout_s:g} s: this machine does "
+                f"not know the name {' or '.join(self.unknown_names)}: check KAFKA_BROKERS"
+            )
         if self.now is None:
             return BrokerUnreachableError(
                 f"no Kafka broker at {self.servers} answered within {timeout_s:g} s: check "
@@ -172,6 +178,7 @@ async def _tried(client_options: Mapping[str, Any], progress: _Progress) -> AIOK
         except KafkaError as error:
             await admin.close()
             await raise_refusal(client_options)
+            progress.unknown_names = await unknown_names(client_options)
             logger.debug("no broker at %s yet: %s", progress.servers, error)
             await asyncio.sleep(_RETRY_S)
         except BaseException:

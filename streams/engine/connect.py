@@ -60,6 +60,19 @@ async def raise_refusal(client_options: Mapping[str, Any]) -> None:
                 await _let_in_by(others, client_options, sent_on_by=broker)
 
 
+async def unknown_names(client_options: Mapping[str, Any]) -> list[str]:
+    """Return the hosts that the options name and that this machine cannot find (yet), each once."""
+    servers = client_options.get("bootstrap_servers", "localhost")
+    loop = asyncio.get_running_loop()
+    unknown = []
+    for host in dict.fromkeys(host for host, _, _ in collect_hosts(servers)):
+        try:
+            await loop.getaddrinfo(host, None)
+        except OSError:
+            unknown.append(host)
+    return sorted(unknown)
+
+
 async def _let_in_by(
     brokers: Sequence[_Broker], options: Mapping[str, Any], *, sent_on_by: _Broker | None = None
 ) -> list[tuple[_Broker, list[_Broker]]]:

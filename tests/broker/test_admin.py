@@ -89,6 +89,12 @@ async def test_a_closed_port_is_an_unreachable_broker(topic: str) -> None:
             )
 
 
+async def test_a_name_that_is_not_known_is_told(topic: str) -> None:
+    options = {"bootstrap_servers": "kafka.invalid:9092"}  # a domain that is never given out
+    with pytest.raises(BrokerUnreachableError, match=r"not know the name kafka\.invalid: check"):
+        await ensure_topics(options, [TopicSpec(topic, 1, {})], replication_factor=1, timeout_s=2)
+
+
 async def test_a_silent_broker_is_an_unreachable_broker(topic: str) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
