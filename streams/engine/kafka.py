@@ -220,7 +220,9 @@ class KafkaProducer:
         for batch in self._batches(records):
             count = batch.record_count()
             batch.close()
-            acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
+            sent = await self._producer.send_batch(batch, topic, partition=partition)
+            sent.add_done_callback(_heard)  # where a later batch is not even taken, nobody asks it
+            acknowledged.append(sent)
         try:
             last = (await asyncio.gather(*acknowledged))[-1]
         except kafka_errors.MessageSizeTooLargeError as error:
@@ -264,7 +266,7 @@ class KafkaProducer:
         # Its failure was told to the commit; asyncio would report this copy as never looked at.
         waiter = getattr(self._producer._txn_manager, "_transaction_waiter", None)  # noqa: SLF001
         if waiter is not None:
-            waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+            waiter.add_done_callback(_heard)
         closing = asyncio.create_task(_close_client(self._producer))
         _CLOSING.add(closing)
         closing.add_done_callback(_CLOSING.discard)
@@ -276,6 +278,12 @@ class KafkaProducer:
                 await self._producer.stop()
         except (TimeoutError, kafka_errors.KafkaError):
             self.abandon()
+
+
+def _heard(done: "asyncio.Future[Any]") -> None:
+    """Take note of how it ended: asyncio tells of errors that nobody looked at."""
+    if not done.cancelled():
+        done.exception()
 
 
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
