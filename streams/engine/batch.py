@@ -37,10 +37,10 @@ class TooLargeError(Exception):
 class Workplace(Protocol):
     """What a batch needs of its task."""
 
-    def part_for(self, flow: Flow, table: Table[Any], turn: Turn | None) -> Mapping[Any, Any]:
-        """Return the task's part of a table as `flow` may use it. Raises DefinitionError.
+    def part_for(self, flow: Flow, table: Table[Any], turn: Turn) -> Mapping[Any, Any]:
+        """Return the task's part of a table as `flow` may use it, at `turn` of its rule's loop.
 
-        `turn` is that of the rule in its loop; None where turns do not matter.
+        Raises DefinitionError.
         """
 
     def meets_others(self, flow: Flow) -> bool:
@@ -102,13 +102,12 @@ class Batch:
         **params: Any,
     ) -> None:
         """Run a flow's rule: its changes and outputs stay in the batch until the batch is accepted."""
-        turn = Turn(flow.name) if self._workplace.meets_others(flow) else None
+        turn = Turn(flow.name)
         try:
             parts = [self._workplace.part_for(flow, table, turn) for table in tables]
             given: Iterable[Any] = events
-            if (
-                turn is not None
-            ):  # in every batch: what a rule may do must not hang on where it is cut
+            # In every batch of theirs: what a rule may do must not hang on where it is cut.
+            if self._workplace.meets_others(flow):
                 turns_ms = self._turns_of(flow, events)
                 given = turn.through(events, turns_ms) if turns_ms else turn.at_once(events)
             derived = rule(given, *parts, **params)

@@ -338,8 +338,7 @@ class JoinedPart(Mapping[Any, V], Generic[V]):
 
     __slots__ = ("_flow", "_part", "_turn")
 
-    def __init__(self, flow: str, part: TablePart[V], turn: Turn | None) -> None:
-        """Without a turn nothing was changed that comes after any event of the batch."""
+    def __init__(self, flow: str, part: TablePart[V], turn: Turn) -> None:
         self._flow = flow
         self._part = part
         self._turn = turn
@@ -347,13 +346,12 @@ class JoinedPart(Mapping[Any, V], Generic[V]):
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the row as of the present turn, or `default`. Raises DefinitionError outside the loop."""
         part = self._part
-        if self._turn is not None:
-            if self._turn.at_ms is None:
-                self._turn.refuse(part.table)
-            versions = part.versions.get(key)
-            if versions is not None:
-                return part.at(self._turn.at_ms, versions, default)
-        return part.get(key, default)
+        # As Turn.of does: the call costs as much as the rest of a look-up, and each order has one.
+        at_ms = self._turn.at_ms
+        if at_ms is None:
+            self._turn.refuse(part.table)
+        versions = part.versions.get(key)
+        return part.get(key, default) if versions is None else part.at(at_ms, versions, default)
 
     def __getitem__(self, key: Any) -> V:
         row: V | None = self.get(key)

@@ -159,12 +159,11 @@ class Task:
         """Tell whether what the flow's rule sees of tables, or others see of its table, hangs on turns."""
         return bool(flow.joins) or flow.keeps in self.subtopology.joined
 
-    def part_for(self, flow: Flow, table: Table[Any], turn: Turn | None) -> Mapping[Any, Any]:
+    def part_for(self, flow: Flow, table: Table[Any], turn: Turn) -> Mapping[Any, Any]:
         """Return this task's part of a table as `flow` may use it. Raises DefinitionError."""
         part = self.parts.get(table.name)
         if part is not None and flow.keeps is table:
-            joined = table in self.subtopology.joined
-            return TurnedPart(part, turn) if joined and turn is not None else part
+            return TurnedPart(part, turn) if table in self.subtopology.joined else part
         if part is not None and table in flow.joins:
             return JoinedPart(flow.name, part, turn)
         msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
