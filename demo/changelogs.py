@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from demo.closing import closed
+from demo.following import Follower
 from demo.snapshot import UserRow
 from streams.topology import TOPOLOGY
 from tables.definitions import USER_ORDERS
@@ -35,43 +34,21 @@ class TopUsers:
         return heapq.nlargest(count, self._rows.values(), key=lambda row: row.amount_cents)
 
 
-class Changelogs:
+class Changelogs(Follower):
     """Reads the changelogs of an application: counts changes by table, and knows the top users."""
 
     def __init__(self, client: Mapping[str, Any], application_id: str, partitions: int) -> None:
         self.changes: Counter[str] = Counter()
         self.top_users = TopUsers()
         self._tables = {table.changelog(application_id): table.name for table in TOPOLOGY.tables}
-        self._wanted = [TopicPartition(t, n) for t in self._tables for n in range(partitions)]
-        self._consumer = AIOKafkaConsumer(
-            **client,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=200,
-        )
+        wanted = [TopicPartition(t, n) for t in self._tables for n in range(partitions)]
+        super().__init__(client, wanted, wait_ms=200)
 
-    async def __aenter__(self) -> Self:
-        await self._consumer.start()
-        self._consumer.assign(self._wanted)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await closed(self._consumer.stop())
-
-    async def follow(self) -> None:
-        """Read without end."""
-        while True:
-            for tp, records in (await self._consumer.getmany(timeout_ms=500)).items():
-                table = self._tables[tp.topic]
-                self.changes[table] += len(records)
-                if table == USER_ORDERS.name:
-                    self._see(records)
+    def _take(self, topic: str, records: Sequence[Any]) -> None:
+        table = self._tables[topic]
+        self.changes[table] += len(records)
+        if table == USER_ORDERS.name:
+            self._see(records)
 
     def _see(self, records: Iterable[Any]) -> None:
         for record in records:

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
 from demo.closing import closed
+from demo.following import Follower
 from demo.load import SendTimes
 from demo.oracle import parse
 from demo.readback import INPUTS, OUTPUTS
@@ -33,7 +34,7 @@ class Standing(NamedTuple):
     end: int
 
 
-class Observer:
+class Observer(Follower):
     """Reads what comes out as it becomes visible.
 
     `counts` is by topic, `latest` text by topic, `reasons` counts dead letters by their reason.
@@ -50,23 +51,15 @@ class Observer:
         self._group = group
         self._times = times
         self._inputs = [TopicPartition(t, n) for t in INPUTS for n in range(partitions)]
-        self._outputs = [
+        outputs = [
             TopicPartition(t, n) for t in (*OUTPUTS, DEAD_LETTERS) for n in range(partitions)
         ]
+        super().__init__(client, outputs, wait_ms=100)
         self._admin = AIOKafkaAdminClient(**client)
-        self._consumer = AIOKafkaConsumer(
-            **client,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=100,
-        )
 
     async def __aenter__(self) -> Self:
         await self._admin.start()
-        await self._consumer.start()
-        self._consumer.assign(self._outputs)
-        return self
+        return await super().__aenter__()
 
     async def __aexit__(
         self,
@@ -74,17 +67,14 @@ class Observer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await closed(self._consumer.stop())
+        await super().__aexit__(kind, error, trace)
         await closed(self._admin.close())
 
-    async def follow(self) -> None:
-        """Read without end."""
-        while True:
-            for tp, records in (await self._consumer.getmany(timeout_ms=500)).items():
-                self.counts[tp.topic] += len(records)
-                now_s = time.monotonic()
-                for record in records:
-                    self._see(tp.topic, record, now_s)
+    def _take(self, topic: str, records: Sequence[Any]) -> None:
+        self.counts[topic] += len(records)
+        now_s = time.monotonic()
+        for record in records:
+            self._see(topic, record, now_s)
 
     async def lag(self) -> int:
         """Return how many records the workers have not committed yet. Raises as `standings`."""
