@@ -21,7 +21,7 @@ from streams.topology import TOPOLOGY
 from tests.driven import changelog_tables, dead_letter, live_tables
 from tests.flows.stories import orders
 from tests.laws.test_crashes import Blow, Kind, kinds, portions
-from tests.laws.world import Cuts, Piped, World, cuts, one_order_each
+from tests.laws.world import Cuts, Piped, World, cuts
 
 
 def check_rows(expected: dict[str, Json], actual: Mapping[str, Json]) -> None:
@@ -69,17 +69,7 @@ def test_a_blow_at_any_step_loses_nothing(
 ) -> None:
     with World(cut, processing_guarantee="at_least_once") as world:
         Blow(step, kind, late).arm(world)
-        world.append([*one_order_each(0), *portions[0]])
-        world.start(1)
-        world.settle()
-        world.append([*one_order_each(1), *portions[1]])
-        world.start(1)
-        world.settle()
-        world.kill()
-        world.driver.lose_disk()
-        world.append([*one_order_each(2), *portions[2]])
-        world.start(2)
-        world.settle()
+        world.live_three_times(portions)
         check_nothing_is_lost(world)
 
 

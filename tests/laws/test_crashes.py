@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.engine.failpoints import Step
-from tests.laws.world import Cuts, Piped, World, cuts, inputs, one_order_each
+from tests.laws.world import Cuts, Piped, World, cuts, inputs
 
 Kind = Literal["crash", "fail"]
 
@@ -33,8 +33,7 @@ kinds = st.sampled_from(["crash", "fail"])
 portions = st.lists(inputs(max_size=10), min_size=3, max_size=3)
 
 
-# Three short lives: one worker works; another joins; both die, their disks are lost, two begin
-# anew. Every step of the engine is reached in them, the rest is chance.
+# Every step of the engine is reached in three such lives, the rest is chance.
 @pytest.mark.parametrize("step", list(Step))
 @settings(max_examples=max(4, settings().max_examples // 5))
 @given(kind=kinds, late=st.sampled_from([1, 1, 2, 3, 5]), portions=portions, cut=cuts)
@@ -43,17 +42,7 @@ def test_a_blow_at_any_step_changes_nothing(
 ) -> None:
     with World(cut) as world:
         Blow(step, kind, late).arm(world)
-        world.append([*one_order_each(0), *portions[0]])
-        world.start(1)
-        world.settle()
-        world.append([*one_order_each(1), *portions[1]])
-        world.start(1)
-        world.settle()
-        world.kill()
-        world.driver.lose_disk()
-        world.append([*one_order_each(2), *portions[2]])
-        world.start(2)
-        world.settle()
+        world.live_three_times(portions)
         if late == 1:
             assert world.driver.struck == [step]
         world.check()

@@ -316,6 +316,20 @@ class World:
         """Return what the oracle makes of all that was piped."""
         return expect(self.sources, self._rules)
 
+    def live_three_times(self, portions: Sequence[Sequence[Piped]]) -> None:
+        """Let one worker work; another join; both die and lose their disks, and two begin anew."""
+        self.append([*one_order_each(0), *portions[0]])
+        self.start(1)
+        self.settle()
+        self.append([*one_order_each(1), *portions[1]])
+        self.start(1)
+        self.settle()
+        self.kill()
+        self.driver.lose_disk()
+        self.append([*one_order_each(2), *portions[2]])
+        self.start(2)
+        self.settle()
+
     def check(self) -> None:
         """Assert that every copy of the state, every output and every position are the oracle's."""
         failpoints.disarm()
