@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
 
+from config.seldom import SeldomHandler
 from streams.broker import EmbeddedKafka
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 # It asserts, and is imported by tests of several folders: whichever comes first, this is before.
 pytest.register_assert_rewrite("tests.laws.world")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """End with the test the logging that a command run in its process has set up.
+
+    The stream is the test's own: what later tests log, or what is held back, would meet it closed.
+    """
+    try:
+        return (yield)
+    finally:
+        root = logging.getLogger()
+        for handler in [one for one in root.handlers if isinstance(one, SeldomHandler)]:
+            root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(scope="session")
