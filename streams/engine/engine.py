@@ -28,6 +28,7 @@ from streams.engine.errors import (
 )
 from streams.engine.failpoints import InjectedFailureError, Step, reach
 from streams.engine.layout import Subtopology, subtopologies
+from streams.engine.meters import Meters
 from streams.engine.pace import Pace
 from streams.engine.processing import Deliver, OvertakenError, process
 from streams.engine.records import TopicPartition
@@ -64,6 +65,7 @@ class Engine:
         partitions: int,
         clock: Clock | None = None,
         memory: StoreMemory | None = None,
+        meters: Meters | None = None,
     ) -> None:
         """`partitions` is the number that every input has; `deliver` hands a batch to its agents."""
         self.topology = topology
@@ -71,6 +73,7 @@ class Engine:
         self.cluster = cluster
         self.clock = clock or SystemClock()
         self.partitions = partitions
+        self.meters = meters or Meters()
         self.tasks: dict[str, Task] = {}
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the error that stopped the engine; never a result."""
@@ -209,6 +212,7 @@ class Engine:
                     cluster=self.cluster,
                     clock=self.clock,
                     dead_letters_topic=self.topology.dead_letters,
+                    meters=self.meters,
                 )
             task = self.tasks[task_id]
             self._owners |= dict.fromkeys(task.inputs, task)

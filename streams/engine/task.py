@@ -25,6 +25,7 @@ from streams.engine.definitions import Event, Flow, Table
 from streams.engine.epoch import Counts, Epoch
 from streams.engine.errors import DefinitionError
 from streams.engine.layout import Subtopology
+from streams.engine.meters import Meters
 from streams.engine.records import NO_HEADERS, Outgoing, Reason, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
 from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, WindowedPart
@@ -57,6 +58,7 @@ class Task:
         cluster: Cluster,
         clock: Clock,
         dead_letters_topic: str,
+        meters: Meters,
     ) -> None:
         self.id = subtopology.task_id(partition)
         self.subtopology = subtopology
@@ -65,6 +67,7 @@ class Task:
         self.cluster = cluster
         self.clock = clock
         self.dead_letters_topic = dead_letters_topic
+        self.meters = meters
 
         self.inputs = subtopology.partitions(partition)
         self.state = State.TAKING

@@ -14,6 +14,7 @@ from streams.engine.clock import SystemClock
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Flow, Table, Topology
 from streams.engine.layout import subtopologies
+from streams.engine.meters import Meters
 from streams.engine.reads import NotReadableError, read_row, read_rows, state_of
 from streams.engine.store import Position, Store
 from streams.engine.task import State, Task
@@ -45,6 +46,7 @@ async def _made(folder: Path) -> Task:
         cluster=MemoryCluster(MemoryKafka(), "app", lambda: 0),
         clock=SystemClock(),
         dead_letters_topic="dead-letters",
+        meters=Meters(),
     )
 
 

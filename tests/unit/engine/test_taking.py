@@ -13,6 +13,7 @@ from streams.engine.config import EngineConfig
 from streams.engine.definitions import Flow, Table, Topology
 from streams.engine.errors import StoreCorruptError, StoreError
 from streams.engine.layout import own_topics, subtopologies
+from streams.engine.meters import Meters
 from streams.engine.store import Position, Store, StoreMemory
 from streams.engine.taking import take
 from streams.engine.task import Task
@@ -38,6 +39,7 @@ async def new_task(folder: Path) -> Task:
         cluster=MemoryCluster(kafka, "app", lambda: 0),
         clock=SystemClock(),
         dead_letters_topic="dead-letters",
+        meters=Meters(),
     )
 
 

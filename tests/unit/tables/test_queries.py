@@ -17,6 +17,7 @@ from streams.engine.cluster import Owner
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Flow, Table, Topology, WindowedTable
 from streams.engine.layout import subtopologies
+from streams.engine.meters import Meters
 from streams.engine.store import Position, Store, StoreMemory, discard
 from streams.engine.task import State, Task
 from streams.memory import MemoryCluster, MemoryKafka
@@ -94,6 +95,7 @@ class Group:
             cluster=MemoryCluster(MemoryKafka(), "app", lambda: 0),
             clock=SystemClock(),
             dead_letters_topic="dead-letters",
+            meters=Meters(),
         )
         memory = StoreMemory(block_cache_bytes=1 << 20, write_buffer_bytes=1 << 20)
         task.store = Store(task.path, memory, tables=subtopology.tables)
