@@ -1,10 +1,39 @@
-"""Fixtures for tests of worker processes."""
+"""Fixtures for tests of worker processes.
 
-from collections.abc import Iterator
+HEADRACE_TEST_SEEDS is how many seeds each seeded test runs with, HEADRACE_TEST_SEED the first of them:
+a random one, if it is not set. `make faults SEEDS=20` writes what came of them to a report.
+"""
+
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
 from streams.broker import EmbeddedKafka
+from tests.faults.trial import Trial
+
+SEEDS = int(os.environ.get("HEADRACE_TEST_SEEDS", "1"))
+FIRST_SEED = int(os.environ.get("HEADRACE_TEST_SEED", str(random.randrange(1_000_000))))
+REPORT = os.environ.get("HEADRACE_FAULTS_REPORT", "")
+
+StartTrial: TypeAlias = Callable[..., AbstractAsyncContextManager[Trial]]
+
+
+def pytest_report_header() -> str:
+    """Say which seeds the run has: a failure prints its own as well."""
+    return f"faults: HEADRACE_TEST_SEED={FIRST_SEED} HEADRACE_TEST_SEEDS={SEEDS}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that take a seed with each of them."""
+    if "seed" in metafunc.fixturenames:
+        seeds = range(FIRST_SEED, FIRST_SEED + SEEDS)
+        metafunc.parametrize("seed", seeds, ids=[f"seed{n}" for n in range(SEEDS)])
 
 
 @pytest.fixture(scope="module")
@@ -12,3 +41,43 @@ def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafk
     """A broker for one module's tests alone: workers read and write topics of fixed names."""
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as running:
         yield running
+
+
+@pytest.fixture
+def start_trial(request: pytest.FixtureRequest, tmp_path: Path) -> StartTrial:
+    """Return what starts a trial: `async with start_trial(seed, brokers=1, **options) as trial`.
+
+    It has a Kafka of its own, unless one is given as `kafka`.
+    """
+
+    @asynccontextmanager
+    async def start(
+        seed: int,
+        *,
+        brokers: int = 1,
+        kafka: EmbeddedKafka | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Trial]:
+        if kafka is None:
+            with EmbeddedKafka(tmp_path / "kafka", brokers=brokers) as own:
+                async with start(seed, kafka=own, **options) as trial:
+                    yield trial
+            return
+        async with Trial(tmp_path, kafka, seed, **options) as trial:
+            yield trial
+        _report(request.node.originalname, trial)
+
+    return start
+
+
+def _report(test: str, trial: Trial) -> None:
+    """Add what a trial went through to the report, if one is wanted."""
+    if REPORT:
+        line = {
+            "test": test,
+            "seed": trial.seed,
+            "faults": trial.faults,
+            "records": trial.records,
+        }
+        with Path(REPORT).open("a", encoding="utf-8") as report:
+            report.write(json.dumps(line) + "\n")

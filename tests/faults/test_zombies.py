@@ -1,69 +1,38 @@
 """A worker that is frozen past its session and thawed after another has taken over."""
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
-from demo.oracle import diff, expect, in_any_turns
-from demo.readback import INPUTS
-from streams.broker import EmbeddedKafka
-from tests.faults.outcomes import (
-    DERIVED,
-    ends,
-    fill,
-    read_input,
-    read_outcome,
-    wait_until_done,
-)
+import pytest
+
+from tests.faults.conftest import StartTrial
 from tests.faults.workers import WorkerProcess
+from tests.waiting import until_true
 
-PARTITIONS = 4
 
-
-async def test_a_frozen_worker_is_refused_when_it_wakes_and_rejoins(tmp_path: Path) -> None:
-    with EmbeddedKafka(tmp_path / "kafka") as kafka:
-        await fill(kafka.bootstrap, PARTITIONS, 20_000, seed=5, users=2_000)
-        workers = [
-            WorkerProcess(
-                tmp_path / f"worker-{n}",
-                kafka.bootstrap,
-                "zombies",
-                kafka_session_timeout_ms=2_000,
-                kafka_heartbeat_interval_ms=300,
-            )
-            for n in range(2)
-        ]
-        zombie, heir = workers
+@pytest.mark.timeout(300)
+async def test_a_frozen_worker_is_refused_when_it_wakes_and_rejoins(
+    start_trial: StartTrial, seed: int
+) -> None:
+    async with start_trial(seed) as trial:
+        await trial.produce(20_000)
+        zombie, heir = trial.new_worker(), trial.new_worker()
         # The zombie freezes in the midst of a commit: what it sent is in an open transaction.
-        zombie.start(headrace_failpoints="commit.before_end=stop@3")
-        await _until_stopped(zombie)
-        first = await ends(kafka.bootstrap, INPUTS, PARTITIONS)
+        at = trial.chance.randrange(2, 8)
+        zombie.start(headrace_failpoints=f"commit.before_end=stop@{at}")
+        await until_true(lambda: _is_stopped(zombie), deadline_s=60)
+        await trial.hit("SIGSTOP in mid-commit past the session, SIGCONT after take-over")
         heir.start()
-        await wait_until_done(kafka.bootstrap, "zombies", first, workers=workers, deadline_s=60)
+        await trial.done()
 
         zombie.resume()
-        await _until(lambda: "begins again at its committed offsets" in zombie.said())
-        await fill(kafka.bootstrap, PARTITIONS, 20_000, seed=6, users=2_000)
-        everything = await ends(kafka.bootstrap, INPUTS, PARTITIONS)
-        await wait_until_done(
-            kafka.bootstrap, "zombies", everything, workers=workers, deadline_s=60
+        await until_true(
+            lambda: "begins again at its committed offsets" in zombie.said(), deadline_s=60
         )
-        statuses = [worker.end() for worker in workers]
-
-        expected = expect(await read_input(kafka.bootstrap, PARTITIONS))
-        begins = dict.fromkeys(await ends(kafka.bootstrap, DERIVED, PARTITIONS), 0)
-        actual = await read_outcome(kafka.bootstrap, "zombies", begins, expected)
-    # The second half of the input came while they worked: with it came users of orders long done.
-    assert diff(in_any_turns(expected, actual), actual) == []
-    assert statuses == [0, 0]
+        await trial.produce(20_000)
+        await trial.check()
+        assert "taken, reads on" in zombie.said().partition("begins again")[2], "it did not rejoin"
 
 
-async def _until_stopped(worker: WorkerProcess) -> None:
-    status = Path(f"/proc/{worker.process.pid}/stat")
-    await _until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
-
-
-async def _until(condition: Callable[[], bool], deadline_s: float = 60) -> None:
-    async with asyncio.timeout(deadline_s):
-        while not condition():  # noqa: ASYNC110 - another process makes it true
-            await asyncio.sleep(0.05)
+def _is_stopped(worker: WorkerProcess) -> bool:
+    status = Path(f"/proc/{worker.process.pid}/stat").read_text()
+    return status.rpartition(")")[2].split()[0] == "T"

@@ -19,6 +19,8 @@ class WorkerProcess:
     ) -> None:
         self.folder = folder
         self.log = folder / "worker.log"
+        self.state = folder / "state" / application_id
+        """The folder of its tasks' stores."""
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "KAFKA_"))},
@@ -50,10 +52,20 @@ class WorkerProcess:
         assert self._process is not None
         return self._process
 
+    @property
+    def was_started(self) -> bool:
+        """Whether it ever ran."""
+        return self._process is not None
+
+    def is_alive(self) -> bool:
+        """Tell whether its process runs, or stands still."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
-        """Kill it as kill -9 does."""
-        self.process.kill()
-        self.process.wait()
+        """Kill it as kill -9 does; nothing where it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def pause(self) -> None:
         """Stop it where it is (SIGSTOP)."""

@@ -1,0 +1,284 @@
+"""An application under a fault on a real Kafka, and everything that is held against the oracle.
+
+What must come of a trial's input is computed from the input alone, in plain Python (demo/oracle), and
+compared with all that came out: the tables as the web view answers, the changelogs folded, RocksDB
+after the workers have ended, the derived events and dead letters as a read_committed reader saw them
+while it all ran, and at the end.
+"""
+
+import asyncio
+import random
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiokafka import AIOKafkaProducer
+
+from demo.generator import OrderGenerator, TopicKeyValue, partition_of
+from demo.oracle import Json, Outcome, diff_rows, parse
+from demo.readback import CHECKED, INPUTS, Records, check, read_disk, read_topics, topics_of
+from streams.broker import EmbeddedKafka
+from streams.prepare import prepare_topics
+from streams.topology import TOPOLOGY
+from tables.questions import MAX_LIMIT
+from tables.web.wire import TABLES
+from tests.faults.onlooker import Onlooker, Progress
+from tests.faults.workers import WorkerProcess
+from tests.waiting import until_true
+
+PARTITIONS = 4
+APPLICATION = "trial"
+# A death is noticed within two seconds: most tests wait for that.
+_QUICK = {"kafka_session_timeout_ms": 2_000, "kafka_heartbeat_interval_ms": 300}
+_WEB_VIEW = re.compile(r"web view at http://([^/]+)/")
+_LOOK_AGAIN_S = 0.05
+_TICK_S = 0.2
+_CATCH_UP_S = 30.0
+
+
+class Trial:
+    """One application: its input, its workers, its outcome. `chance` is drawn from by the seed.
+
+    Use it with `async with`: on leaving, all workers are killed, and where something failed, the seed
+    and the last lines of each are printed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        kafka: EmbeddedKafka,
+        seed: int,
+        *,
+        partitions: int = PARTITIONS,
+        replication_factor: int = 1,
+        users: int = 2_000,
+        poison_share: float = 0.01,
+    ) -> None:
+        """`kafka` runs and has no topics of the application yet; `seed` decides the input."""
+        self.folder = folder
+        self.kafka = kafka
+        self.seed = seed
+        self.partitions = partitions
+        self.chance = random.Random(seed)
+        self.workers: list[WorkerProcess] = []
+        self.faults: Counter[str] = Counter()
+        """How often each fault was provoked, in mid-work."""
+        self.records = 0
+        """How many records of the input were checked."""
+        self.client: Mapping[str, Any] = {"bootstrap_servers": kafka.bootstrap}
+        """How the trial itself reaches Kafka; workers may go another way."""
+        self._replication_factor = replication_factor
+        generator = OrderGenerator(seed, users=users, poison_share=poison_share)
+        self._made = generator.records(lambda: time.time_ns() // 1_000_000)
+        self._live = False
+        self._onlooker = Onlooker(self.client, APPLICATION, partitions)
+        self._following: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await prepare_topics(
+            TOPOLOGY,
+            self.client,
+            application_id=APPLICATION,
+            default_partitions=self.partitions,
+            replication_factor=self._replication_factor,
+            create=True,
+        )
+        await self._onlooker.__aenter__()
+        self._following = asyncio.create_task(self._onlooker.follow())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self.workers:
+            worker.kill()
+            if error is not None:
+                print(f"{worker.folder.name}:\n{worker.said()[-4_000:]}")  # noqa: T201 - shown where it fails
+        if error is not None:
+            print(f"HEADRACE_TEST_SEED={self.seed}, faults so far: {dict(self.faults)}")  # noqa: T201 - likewise
+        assert self._following is not None
+        self._following.cancel()
+        await asyncio.wait({self._following})
+        await self._onlooker.__aexit__(kind, error, trace)
+
+    # -- workers ----------------------------------------------------------------------------------
+
+    def new_worker(self, bootstrap: str = "", /, **settings: object) -> WorkerProcess:
+        """Return one more worker, not started, with a data folder of its own."""
+        worker = WorkerProcess(
+            self.folder / f"worker-{len(self.workers)}",
+            bootstrap or self.kafka.bootstrap,
+            APPLICATION,
+            **{**_QUICK, **settings},
+        )
+        self.workers.append(worker)
+        return worker
+
+    def start_workers(self, count: int, **settings: object) -> list[WorkerProcess]:
+        """Start so many workers more."""
+        started = [self.new_worker(**settings) for _ in range(count)]
+        for worker in started:
+            worker.start()
+        return started
+
+    def running(self) -> list[WorkerProcess]:
+        """Return the workers whose processes live."""
+        return [worker for worker in self.workers if worker.is_alive()]
+
+    # -- input ------------------------------------------------------------------------------------
+
+    async def produce(self, records: int) -> None:
+        """Send so many of the generator's records, as fast as they go."""
+        await self.send(islice(self._made, records))
+
+    async def send(self, records: Iterable[TopicKeyValue]) -> None:
+        """Send records, each to its key's partition."""
+        self._live = self._live or any(worker.was_started for worker in self.workers)
+        producer = AIOKafkaProducer(
+            **self.client,
+            enable_idempotence=True,  # a broker that dies doubles nothing
+            compression_type="lz4",
+            max_batch_size=262_144,
+            max_request_size=16 << 20,
+        )
+        await producer.start()
+        try:
+            sent = []
+            # Batches: `send` refuses a record without key and value, which is among the poison.
+            batches: dict[tuple[str, int], Any] = defaultdict(producer.create_batch)
+            for topic, key, value in records:
+                at = topic, partition_of(key, self.partitions)
+                if batches[at].append(key=key, value=value, timestamp=None) is None:
+                    sent.append(await producer.send_batch(batches.pop(at), topic, partition=at[1]))
+                    batches[at].append(key=key, value=value, timestamp=None)
+            for (topic, partition), batch in batches.items():
+                sent.append(await producer.send_batch(batch, topic, partition=partition))
+            await asyncio.gather(*sent)
+        finally:
+            await producer.stop()
+
+    @asynccontextmanager
+    async def load(self, records_per_s: int) -> AsyncIterator[None]:
+        """Send the generator's records at that rate for as long as the block runs."""
+        over = asyncio.Event()
+        sending = asyncio.create_task(self._keep_sending(records_per_s, over))
+        try:
+            yield
+        finally:
+            over.set()
+            await sending
+
+    async def _keep_sending(self, records_per_s: int, over: asyncio.Event) -> None:
+        while not over.is_set():
+            began_s = time.monotonic()
+            await self.produce(int(records_per_s * _TICK_S))
+            await asyncio.sleep(max(0.0, _TICK_S - (time.monotonic() - began_s)))
+
+    # -- how far it is ----------------------------------------------------------------------------
+
+    async def progress(self) -> Progress | None:
+        """Return how far the application is; None while Kafka cannot tell."""
+        return await self._onlooker.progress()
+
+    async def done(self, share: float = 1.0, *, deadline_s: float = 120.0) -> None:
+        """Return when so large a share of the input is committed. A worker must run.
+
+        Raises TimeoutError, or AssertionError as soon as none runs any more.
+        """
+        async with asyncio.timeout(deadline_s):
+            while True:
+                at = await self.progress()
+                if at is not None and at.committed >= share * at.end > 0:
+                    return
+                assert self.running(), "no worker runs any more"
+                await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def hit(self, fault: str) -> None:
+        """Count a fault that is provoked right now: it must hit in mid-work.
+
+        Raises AssertionError where nothing is committed yet, or all that was sent is.
+        """
+        at = await self.progress()
+        if at is not None:  # Kafka itself may be what was hit
+            assert 0 < at.committed < at.end, f"{fault}: not in mid-work, {at}"
+        self.faults[fault] += 1
+
+    # -- what came out ----------------------------------------------------------------------------
+
+    async def check(self, *, deadline_s: float = 180.0) -> Outcome:
+        """Wait for the end of the input, end the workers, compare everything; return what was expected.
+
+        Raises AssertionError with the first differences.
+        """
+        await self.done(deadline_s=deadline_s)
+        served = await self._served()
+        for worker in self.running():
+            status = worker.end()
+            assert status == 0, (
+                f"{worker.folder.name} ended with {status}:\n{worker.said()[-2_000:]}"
+            )
+        records = await read_topics(self.client, topics_of(APPLICATION), self.partitions)
+        folders = [worker.state for worker in self.workers if worker.state.is_dir()]
+        verdict = check(records, read_disk(folders, self.partitions), APPLICATION, live=self._live)
+        expected = verdict.expected
+        differences = [
+            *verdict.differences,
+            *(
+                f"served: {line}"
+                for t in CHECKED
+                for line in diff_rows(t, expected.tables[t], served[t])
+            ),
+            *await self._seen_otherwise(records),
+        ]
+        assert differences == [], f"{len(differences)} differences: " + "\n".join(differences[:10])
+        self.records = sum(len(rows) for tp, rows in records.items() if tp.topic in INPUTS)
+        return expected
+
+    async def _served(self) -> dict[str, dict[str, Json]]:
+        """Return the tables as the web view of one worker answers, page after page."""
+        worker = self.chance.choice(self.running())
+        address = _WEB_VIEW.findall(worker.said())[-1]
+        async with aiohttp.ClientSession(f"http://{address}") as session:
+            return {table: await _all_rows(session, table) for table in CHECKED}
+
+    async def _seen_otherwise(self, records: Records) -> list[str]:
+        """Return a line for each partition that the reader saw otherwise than it is at the end."""
+        wanted = {
+            tp: [(r.offset, r.key, r.value) for r in rows]
+            for tp, rows in records.items()
+            if tp in self._onlooker.followed
+        }
+        seen = self._onlooker.seen
+        await until_true(
+            lambda: all(len(seen[tp]) >= len(rows) for tp, rows in wanted.items()),
+            deadline_s=_CATCH_UP_S,
+        )
+        return [
+            f"{tp.topic}-{tp.partition}: a reader saw {len(seen[tp])} records while it ran, and other "
+            f"ones than the {len(rows)} that are there"
+            for tp, rows in wanted.items()
+            if seen[tp] != rows
+        ]
+
+
+async def _all_rows(session: aiohttp.ClientSession, table: str) -> dict[str, Json]:
+    rows: dict[str, Json] = {}
+    asked = {"limit": str(MAX_LIMIT)}
+    while True:
+        async with session.get(f"{TABLES}/{table}", params=asked) as answer:
+            page = parse(await answer.read())
+        assert "rows" in page, page
+        rows |= {row["key"]: row["value"] for row in page["rows"]}
+        if page["next"] is None:
+            return rows
+        asked["after"] = page["next"]
