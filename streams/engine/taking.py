@@ -20,6 +20,7 @@ from streams.engine.errors import (
     StoreLockedError,
 )
 from streams.engine.failpoints import Step, reach
+from streams.engine.progress import Restoring
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store, StoreMemory, discard
 from streams.engine.table import part_of
@@ -201,14 +202,14 @@ async def _restore(
     """Bring the store to the committed point: read the changelogs from where it stands to their end."""
     assert task.store is not None  # noqa: S101 - _open has just set it
     changelogs = {table.name: task.changelog(table) for table in task.subtopology.tables}
-    position = task.store.position() or Position(partitions=partitions)
+    position = task.store.position() or _beginning(task, partitions)
     if any(
         not bounds[tp].begin <= position.changelogs.get(name, bounds[tp].begin) <= bounds[tp].end
         for name, tp in changelogs.items()
     ):
         log.warning("%s does not belong to the changelog any more; it is rebuilt", task.path)
         _use(task, _emptied(task, task.store, memory))
-        position = Position(partitions=partitions)
+        position = _beginning(task, partitions)
     if (
         task.config.exactly_once
         and committed.sources
@@ -221,9 +222,18 @@ async def _restore(
     for part in task.parts.values():
         part.reset()
     reach(Step.RESTORE_BEFORE_READ)
+    task.restoring = {
+        name: Restoring(
+            name,
+            begin=max(bounds[tp].begin, position.changelogs.get(name, bounds[tp].begin)),
+            end=bounds[tp].end,
+        )
+        for name, tp in changelogs.items()
+    }
     for name, tp in changelogs.items():
-        position = await _restore_table(task, name, tp, bounds[tp], position)
+        position = await _restore_table(task, task.restoring[name], tp, position)
     task.store.flush()
+    task.restoring = {}
     reach(Step.RESTORE_AFTER_READ)
     _check_offsets(task, changelogs, committed.sources)
     task.position = msgspec.structs.replace(
@@ -236,28 +246,37 @@ async def _restore(
     task.store.write({}, task.position)
 
 
+def _beginning(task: Task, partitions: int) -> Position:
+    """Return the position of a store without rows.
+
+    It stays as old as that until its restore is done: what was deleted meanwhile, and forgotten by
+    the time that a restore goes on, is not found missing.
+    """
+    return Position(partitions=partitions, written_at_ms=task.clock.wall_ms())
+
+
 async def _restore_table(
-    task: Task, name: str, changelog: TopicPartition, bounds: Bounds, position: Position
+    task: Task, restoring: Restoring, changelog: TopicPartition, position: Position
 ) -> Position:
     store: Any = task.store
-    begin = max(bounds.begin, position.changelogs.get(name, bounds.begin))
-    started_s, records = task.clock.monotonic_s(), 0
-    async for run in task.cluster.read(changelog, Bounds(begin, bounds.end)):
+    name, now_s = restoring.table, task.clock.monotonic_s
+    restoring.start(now_s())
+    async for run in task.cluster.read(changelog, Bounds(restoring.begin, restoring.end)):
         position = msgspec.structs.replace(
-            position,
-            sources={},
-            changelogs=position.changelogs | {name: run.next_offset},
-            written_at_ms=task.clock.wall_ms(),
+            position, sources={}, changelogs=position.changelogs | {name: run.next_offset}
         )
         rows = (
             (key, value) for key, value in zip(run.keys, run.values, strict=True) if key is not None
         )
         store.write({name: rows}, position, logged=False)
-        records += len(run.offsets)
+        restoring.add(run)
+        task.restored_records += len(run.offsets)
+        if restoring.is_line_due(now_s()):
+            told = restoring.so_far(now_s()), restoring.ahead(now_s())
+            log.info("restoring %s of %s: %s; %s", name, task.id, *told)
         reach(Step.RESTORE_AFTER_RUN)
-    if records:
-        took_s = task.clock.monotonic_s() - started_s
-        log.info("restored %s of %s: %d records in %.1f s", name, task.id, records, took_s)
+    if restoring.records:
+        log.info("restored %s of %s: %s", name, task.id, restoring.so_far(now_s()))
     return position
 
 

@@ -26,6 +26,7 @@ from streams.engine.epoch import Counts, Epoch
 from streams.engine.errors import DefinitionError
 from streams.engine.layout import Subtopology
 from streams.engine.meters import Meters
+from streams.engine.progress import Restoring
 from streams.engine.records import NO_HEADERS, Outgoing, Reason, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
 from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, WindowedPart
@@ -83,6 +84,10 @@ class Task:
         """How often it was taken anew with no commit between: each time after a longer wait."""
         self.careful = False
         """Whether each batch's rows are tried at once: since a row could not be written."""
+        self.restoring: dict[str, Restoring] = {}
+        """While its tables are read from their changelogs: how far each is."""
+        self.restored_records = 0
+        """How many records were read from changelogs since this worker owns the task."""
         self.counts = {flow.name: Counts() for flow in subtopology.flows}
         self._topics = {topic.name: topic for topic in subtopology.inputs}
         self._codecs = {t.name: Codec(t, config.max_ahead_ms) for t in subtopology.inputs}
@@ -284,6 +289,7 @@ class Task:
     def forget(self) -> None:
         """Drop everything that is not committed: the task must be taken again before it goes on."""
         self.state = State.SUSPENDED
+        self.restoring = {}
         self.rewind()
         self.epoch = Epoch()
         for part in self.parts.values():
