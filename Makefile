@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 	$$p -c '$(USABLE)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test demo format lock clean
+.PHONY: help install check test faults demo format lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -38,6 +38,13 @@ check: $(STAMP) ## Lint, formatting, types, import contracts
 
 test: $(STAMP) ## All tests, a real Kafka's too; rules and operators covered in full
 	$(BIN)/python -m pytest --cov
+
+# Hours: the tests of make test have one seed, here each fault meets as many as wanted.
+faults: $(STAMP) ## The tests of faults with SEEDS=20 seeds each; writes build/faults.md
+	@mkdir -p build && rm -f build/faults.jsonl
+	HEADRACE_TEST_SEEDS=$(or $(SEEDS),20) HEADRACE_FAULTS_REPORT=$(CURDIR)/build/faults.jsonl \
+		$(BIN)/python -m pytest tests/faults; status=$$?; \
+		$(BIN)/python -m tests.faults.report build/faults.jsonl | tee build/faults.md; exit $$status
 
 demo: $(STAMP) ## The whole application at work; SECONDS=30 ends by itself and checks the outcome
 	@exec $(BIN)/headrace demo $(if $(SECONDS),--seconds $(SECONDS))

@@ -63,14 +63,19 @@ def start_trial(request: pytest.FixtureRequest, tmp_path: Path) -> StartTrial:
                 async with start(seed, kafka=own, **options) as trial:
                     yield trial
             return
-        async with Trial(tmp_path, kafka, seed, **options) as trial:
-            yield trial
-        _report(request.node.originalname, trial)
+        trial = Trial(tmp_path, kafka, seed, **options)
+        try:
+            async with trial:
+                yield trial
+        except BaseException as error:
+            _report(request.node.originalname, trial, f"{error!r:.200}")
+            raise
+        _report(request.node.originalname, trial, None)
 
     return start
 
 
-def _report(test: str, trial: Trial) -> None:
+def _report(test: str, trial: Trial, error: str | None) -> None:
     """Add what a trial went through to the report, if one is wanted."""
     if REPORT:
         line = {
@@ -78,6 +83,7 @@ def _report(test: str, trial: Trial) -> None:
             "seed": trial.seed,
             "faults": trial.faults,
             "records": trial.records,
+            "error": error,
         }
         with Path(REPORT).open("a", encoding="utf-8") as report:
             report.write(json.dumps(line) + "\n")
