@@ -9,7 +9,7 @@ DEADLINE_S = 20.0
 _LOOK_AGAIN_S = 0.005
 
 
-async def until(look: Callable[[], Awaitable[T]], *, deadline_s: float = DEADLINE_S) -> T:
+async def until(look: Callable[[], Awaitable[T | None]], *, deadline_s: float = DEADLINE_S) -> T:
     """Return the first truthy thing that `look` finds. Raises TimeoutError after the deadline."""
     async with asyncio.timeout(deadline_s):
         while True:

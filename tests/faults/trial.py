@@ -8,11 +8,11 @@ while it all ran, and at the end.
 
 import asyncio
 import random
-import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -31,13 +31,12 @@ from tables.questions import MAX_LIMIT
 from tables.web.wire import TABLES
 from tests.faults.onlooker import Onlooker, Progress
 from tests.faults.workers import WorkerProcess
-from tests.waiting import until_true
+from tests.waiting import until, until_true
 
 PARTITIONS = 4
 APPLICATION = "trial"
 # A death is noticed within two seconds: most tests wait for that.
 _QUICK = {"kafka_session_timeout_ms": 2_000, "kafka_heartbeat_interval_ms": 300}
-_WEB_VIEW = re.compile(r"web view at http://([^/]+)/")
 _LOOK_AGAIN_S = 0.05
 _TICK_S = 0.2
 _CATCH_UP_S = 30.0
@@ -247,8 +246,8 @@ class Trial:
     async def _served(self) -> dict[str, dict[str, Json]]:
         """Return the tables as the web view of one worker answers, page after page."""
         worker = self.chance.choice(self.running())
-        address = _WEB_VIEW.findall(worker.said())[-1]
-        async with aiohttp.ClientSession(f"http://{address}") as session:
+        await until_true(lambda: worker.web_address() != "", deadline_s=_CATCH_UP_S)
+        async with aiohttp.ClientSession(f"http://{worker.web_address()}") as session:
             return {table: await _all_rows(session, table) for table in CHECKED}
 
     async def _seen_otherwise(self, records: Records) -> list[str]:
@@ -275,10 +274,16 @@ async def _all_rows(session: aiohttp.ClientSession, table: str) -> dict[str, Jso
     rows: dict[str, Json] = {}
     asked = {"limit": str(MAX_LIMIT)}
     while True:
-        async with session.get(f"{TABLES}/{table}", params=asked) as answer:
-            page = parse(await answer.read())
-        assert "rows" in page, page
+        page = await until(partial(_page, session, f"{TABLES}/{table}", asked))
         rows |= {row["key"]: row["value"] for row in page["rows"]}
         if page["next"] is None:
             return rows
         asked["after"] = page["next"]
+
+
+async def _page(session: aiohttp.ClientSession, path: str, asked: Mapping[str, str]) -> Json | None:
+    """Return a page of a table; None while a worker says that it does not know yet."""
+    async with session.get(path, params=asked) as answer:
+        page: Json = parse(await answer.read())
+    assert answer.status in {200, 503}, page
+    return page if answer.status == 200 else None

@@ -1,6 +1,7 @@
 """Worker processes of the tests: started, killed, paused, ended by their pid."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from streams.child import end_child, start_child
 
+_WEB_VIEW = re.compile(r"web view at http://([^/]+)/")
 _HEADRACE = Path(sys.executable).with_name("headrace")
 
 
@@ -22,6 +24,7 @@ class WorkerProcess:
         self.state = folder / "state" / application_id
         """The folder of its tasks' stores."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._begun_at = 0
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "KAFKA_"))},
             "KAFKA_BROKERS": bootstrap,
@@ -35,6 +38,7 @@ class WorkerProcess:
         self, *, verbose: bool = False, largest_file_bytes: int | None = None, **settings: object
     ) -> None:
         """Start the process; no file that it writes may grow beyond `largest_file_bytes`."""
+        self._begun_at = self.log.stat().st_size if self.log.exists() else 0
         limit = [] if largest_file_bytes is None else ["prlimit", f"--fsize={largest_file_bytes}"]
         more = {name.upper(): str(value) for name, value in settings.items()}
         with self.log.open("ab") as log:
@@ -80,5 +84,16 @@ class WorkerProcess:
         return end_child(self.process, term_timeout_s=term_timeout_s)
 
     def said(self) -> str:
-        """Return its log."""
+        """Return its log, of all its lives."""
         return self.log.read_text() if self.log.exists() else ""
+
+    def said_in_this_life(self) -> str:
+        """Return what it has logged since it was started last."""
+        with self.log.open("rb") as log:
+            log.seek(self._begun_at)
+            return log.read().decode()
+
+    def web_address(self) -> str:
+        """Return host:port of its web view; "" until it has said where that is."""
+        found = _WEB_VIEW.search(self.said_in_this_life())
+        return found[1] if found else ""
