@@ -202,6 +202,16 @@ class Trial:
                 assert self.running(), "no worker runs any more"
                 await asyncio.sleep(_LOOK_AGAIN_S)
 
+    async def advances(self, *, deadline_s: float = 90.0) -> None:
+        """Return when more is committed than now. Raises TimeoutError."""
+        before = await until(self.progress, deadline_s=deadline_s)
+
+        async def is_further() -> bool:
+            at = await self.progress()
+            return at is not None and at.committed > before.committed
+
+        await until(is_further, deadline_s=deadline_s)
+
     async def hit(self, fault: str) -> None:
         """Count a fault that is provoked right now: it must hit in mid-work.
 

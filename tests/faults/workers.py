@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from streams.child import end_child, start_child
+from tests.waiting import until_true
 
 _WEB_VIEW = re.compile(r"web view at http://([^/]+)/")
 _HEADRACE = Path(sys.executable).with_name("headrace")
@@ -97,3 +99,13 @@ class WorkerProcess:
         """Return host:port of its web view; "" until it has said where that is."""
         found = _WEB_VIEW.search(self.said_in_this_life())
         return found[1] if found else ""
+
+    async def says(self, words: str, *, times: int = 1, deadline_s: float = 90.0) -> None:
+        """Return once it has logged the words so often since it was started last."""
+        await until_true(
+            lambda: self.said_in_this_life().count(words) >= times, deadline_s=deadline_s
+        )
+
+    def lose_state(self) -> None:
+        """Delete all that it has on disk; it must not run."""
+        shutil.rmtree(self.state, ignore_errors=True)
