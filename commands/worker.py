@@ -23,7 +23,13 @@ log = logging.getLogger(__name__)
 
 @click.command(short_help="Run a worker.")
 @group_option
-def worker(*, group: str) -> None:
+@click.option(
+    "--reset",
+    is_flag=True,
+    help="Where committed offsets are of no use any more, since unread records are gone or a topic "
+    "was made anew, go on with what there is. Tables stay as they are.",
+)
+def worker(*, group: str, reset: bool) -> None:
     """Process events: take a share of the partitions, beside all other workers of the group.
 
     Every setting is an environment variable (docs/contract.md). SIGTERM or Ctrl-C ends it in
@@ -40,10 +46,10 @@ def worker(*, group: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the loop has its own handlers
     settings, topology = of_group(load_settings(), group)
     with settings_with_kafka(settings) as known:
-        asyncio.run(_run(known, topology))
+        asyncio.run(_run(known, topology, reset=reset))
 
 
-async def _run(settings: Settings, topology: Topology) -> None:
+async def _run(settings: Settings, topology: Topology, *, reset: bool) -> None:
     from commands.banner import show_banner
     from streams.app import create_worker, serve
 
@@ -52,7 +58,7 @@ async def _run(settings: Settings, topology: Topology) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, until.set)
     log.info("connecting to %s", ", ".join(settings.kafka_brokers))
-    worker = create_worker(settings, topology)
+    worker = create_worker(settings, topology, reset=reset)
     worker.when_connected = partial(show_banner, settings, worker.topology)
     await serve(worker, until, dict(os.environ))
     log.info("stopped")

@@ -135,8 +135,13 @@ def _nothing_to_tell(_partitions: int) -> None:
     """Nobody listens."""
 
 
-def create_worker(settings: Settings, topology: Topology = TOPOLOGY) -> Worker:
-    """Return a worker on the Kafka that the settings name. Raises HeadraceError in one line."""
+def create_worker(
+    settings: Settings, topology: Topology = TOPOLOGY, *, reset: bool = False
+) -> Worker:
+    """Return a worker on the Kafka that the settings name. Raises HeadraceError in one line.
+
+    `reset`: where a committed offset is of no use any more, it goes on with what the input holds.
+    """
     client = kafka_client_options(settings)
     options = KafkaOptions(
         client=client,
@@ -157,7 +162,9 @@ def create_worker(settings: Settings, topology: Topology = TOPOLOGY) -> Worker:
         create=settings.kafka_auto_create_topics,
     )
     web = WebView(settings.app_id, settings.web_host, settings.web_port, settings.kafka_brokers)
-    return Worker(topology, settings, KafkaCluster(options), partitions=topics, web=web)
+    return Worker(
+        topology, settings, KafkaCluster(options), partitions=topics, web=web, reset=reset
+    )
 
 
 async def serve(worker: Worker, until: asyncio.Event, environment: "dict[str, str]") -> None:

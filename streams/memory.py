@@ -7,6 +7,7 @@ tests/broker/test_cluster_contract.py. `MemoryKafka` is the broker and outlives 
 
 import asyncio
 import itertools
+import uuid
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -27,6 +28,7 @@ from streams.engine.cluster import (
     Committed,
     Grouping,
     Listener,
+    TopicState,
     out_of_range,
     refused_size,
 )
@@ -70,15 +72,30 @@ class MemoryKafka:
         """How many records the next runs have at the most: where the input is cut."""
         self.delays: Iterator[int] = itertools.repeat(1)
         """How many turns of the event loop the next answers take: what may come in between."""
+        self._topic_ids: dict[str, str] = {}
         self._epochs: dict[str, int] = {}
         self._open: dict[str, _Transaction] = {}
         self._groups: dict[str, _Group] = {}
         self._news = asyncio.Event()
 
     def create_topic(self, name: str, partitions: int) -> None:
-        """Make a topic, if it is not there."""
+        """Make a topic, if it is not there; or give it more partitions."""
+        self._topic_ids.setdefault(name, str(uuid.uuid4()))
         for partition in range(partitions):
             self.logs.setdefault(TopicPartition(name, partition), [])
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic with all its records, and every group's offsets of it."""
+        del self._topic_ids[name]
+        self.logs = {tp: log for tp, log in self.logs.items() if tp.topic != name}
+        self.begins = {tp: begin for tp, begin in self.begins.items() if tp.topic != name}
+        self.offsets = {at: found for at, found in self.offsets.items() if at[1].topic != name}
+
+    def topic(self, name: str) -> TopicState | None:
+        """Return what a topic is; None where there is none."""
+        if name not in self._topic_ids:
+            return None
+        return TopicState(sum(tp.topic == name for tp in self.logs), self._topic_ids[name])
 
     def append(
         self,
@@ -292,6 +309,11 @@ class MemoryCluster:
         return {
             tp: Bounds(self.kafka.begins.get(tp, 0), self.kafka.stable_end(tp)) for tp in partitions
         }
+
+    async def topics(self, names: Collection[str]) -> dict[str, TopicState]:
+        """Return what those topics are that exist; asking makes none."""
+        await self.answered()
+        return {name: found for name in names if (found := self.kafka.topic(name)) is not None}
 
     async def read(self, partition: TopicPartition, bounds: Bounds) -> AsyncIterator[Run]:
         """Yield the committed records from `bounds.begin` on until everything below `bounds.end` was read."""

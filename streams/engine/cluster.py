@@ -25,12 +25,23 @@ class Bounds(NamedTuple):
     end: int
 
 
-def out_of_range(tp: TopicPartition, offset: int) -> StateMismatchError:
+class TopicState(NamedTuple):
+    """A topic as the brokers know it."""
+
+    partitions: int
+    topic_id: str = ""
+    """Another one when the topic is made anew; empty where the brokers tell none (before Kafka 2.8)."""
+
+
+def out_of_range(
+    tp: TopicPartition, offset: int, bounds: Bounds | None = None
+) -> StateMismatchError:
     """Return the error for a position below a partition's beginning or above its end."""
+    held = "" if bounds is None else f" (it has {bounds.begin} to {bounds.end})"
     return StateMismatchError(
-        f"{tp.topic}-{tp.partition} holds no offset {offset}: records that were not read yet are gone, "
-        f"or the topic was made anew; nothing was changed. Reset the group's offsets by hand, or start "
-        f"afresh with another HEADRACE_APP_ID"
+        f"{tp.topic}-{tp.partition} holds no offset {offset}{held}: records that were not read yet are "
+        f"gone, or the topic was made anew; nothing was changed. `headrace worker --reset` goes on with "
+        f"what there is, and keeps the tables; or start afresh with another HEADRACE_APP_ID"
     )
 
 
@@ -181,6 +192,9 @@ class Cluster(Protocol):
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """Return begin and end of each partition."""
+
+    async def topics(self, names: Collection[str]) -> dict[str, TopicState]:
+        """Return what those topics are that exist; asking makes none."""
 
     def read(self, partition: TopicPartition, bounds: Bounds) -> AsyncIterator[Run]:
         """Yield the committed records from `bounds.begin` on until everything below `bounds.end` was read."""

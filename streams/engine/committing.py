@@ -10,8 +10,8 @@ from streams.engine.definitions import Table
 from streams.engine.epoch import Epoch
 from streams.engine.errors import CommitFailedError, UnwritableRowError
 from streams.engine.failpoints import Step, reach
+from streams.engine.notes import note
 from streams.engine.records import NO_HEADERS, Outgoing
-from streams.engine.taking import note
 from streams.engine.task import Task
 
 

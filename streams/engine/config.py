@@ -20,6 +20,8 @@ class EngineConfig:
     rebalance_timeout_ms: int = 60_000
     max_record_bytes: int = 1_048_588
     web_address: str = ""
+    reset: bool = False
+    """Whether a task goes on with what an input holds where its committed offset is of no use any more."""
 
     lock_timeout_s: float = 10.0
     """How long a task's folder may stay locked by its former owner before the start fails."""

@@ -27,6 +27,7 @@ from streams.engine.errors import (
     UnwritableRowError,
 )
 from streams.engine.failpoints import InjectedFailureError, Step, reach
+from streams.engine.inputs import watch_inputs
 from streams.engine.layout import Subtopology, subtopologies
 from streams.engine.meters import Meters
 from streams.engine.pace import Pace
@@ -120,6 +121,8 @@ class Engine:
         topics = sorted({t.name for s in self._subtopologies for t in s.inputs})
         self._source = self.cluster.source(topics, self, self._grouping)
         await self._source.start()
+        watch = watch_inputs(self.cluster, topics, self.tasks.values, self.partitions)
+        self._spawn(watch, "watching the inputs")
         self._loop = self._spawn(self._run(), "engine")
 
     async def stop(self) -> None:

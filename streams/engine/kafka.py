@@ -11,7 +11,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine.cluster import Bounds, Committed, Grouping, Listener, refused_size
+from streams.engine.cluster import (
+    Bounds,
+    Committed,
+    Grouping,
+    Listener,
+    TopicState,
+    refused_size,
+)
 from streams.engine.connect import raise_refusal
 from streams.engine.errors import CommitFailedError, FencedError, KafkaUnavailableError
 from streams.engine.kafka_client import (
@@ -27,6 +34,7 @@ from streams.engine.kafka_client import (
     stop_consumer,
 )
 from streams.engine.kafka_member import KafkaSource
+from streams.engine.kafka_topics import TopicsRequest, topic_states
 from streams.engine.records import Outgoing, Run, TopicPartition
 from streams.engine.runs import AS_RUNS, install, join
 from streams.errors import HeadraceError
@@ -122,6 +130,23 @@ class KafkaCluster:
         begins = await asked(self._reader.beginning_offsets(partitions))
         ends = await asked(self._reader.end_offsets(partitions))
         return {tp: Bounds(begins[tp], ends[tp]) for tp in partitions}
+
+    async def topics(self, names: Collection[str]) -> dict[str, TopicState]:
+        """Return what those topics are that exist; asking makes none."""
+        return await asked(self._topics(list(names)))
+
+    async def _topics(self, names: list[str]) -> dict[str, TopicState]:
+        """Ask any broker: one that is away, or does not know yet who leads, is not asked again."""
+        assert self._admin is not None  # noqa: S101 - started
+        async with asyncio.timeout(self.options.request_timeout_ms / 1000):
+            while True:
+                try:
+                    return topic_states(await self._admin._send_request(TopicsRequest(names)))  # noqa: SLF001
+                except kafka_errors.KafkaError as error:
+                    if not error.retriable:
+                        raise
+                    log.debug("asking for the topics %s again: %r", names, error)
+                await asyncio.sleep(_ASK_AGAIN_S)
 
     async def read(self, partition: TopicPartition, bounds: Bounds) -> AsyncIterator[Run]:
         """Yield the committed records from `bounds.begin` on until everything below `bounds.end` was read."""

@@ -6,13 +6,11 @@ offsets read after that are final, and so is the changelog that belongs to them.
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from streams.engine.cluster import Bounds, Committed
+from streams.engine.cluster import Bounds
 from streams.engine.errors import (
     StateMismatchError,
     StoreCorruptError,
@@ -20,6 +18,8 @@ from streams.engine.errors import (
     StoreLockedError,
 )
 from streams.engine.failpoints import Step, reach
+from streams.engine.inputs import look_at_inputs, positions
+from streams.engine.notes import noted
 from streams.engine.progress import Restoring
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store, StoreMemory, discard
@@ -50,9 +50,10 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     # 2. The committed offsets: nobody can move them now but this owner.
     async with asyncio.timeout(task.config.take_timeout_s):
         committed = await task.cluster.committed(task.inputs)
+        topic_ids = await look_at_inputs(task, partitions)
         tables = task.subtopology.tables
         bounds = await task.cluster.bounds([*task.inputs, *map(task.changelog, tables)])
-    positions = _positions(task, committed, bounds)
+    found = positions(task, committed, bounds, topic_ids)
 
     # 3. The state that belongs to them.
     reach(Step.TAKE_BEFORE_OPEN)
@@ -66,61 +67,10 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
         part.begin_at(newest.stream_times.get(part.table.name, 0))
 
     # 4. Read on from there: the caller seeks.
+    task.topic_ids = topic_ids
+    task.epoch.positions |= found.resets
     reach(Step.TAKE_BEFORE_SEEK)
-    return positions
-
-
-class Note(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is committed beside the offsets."""
-
-    stream_times: dict[str, int] = {}
-    """Of windowed tables, ms (law 6)."""
-    commit: int = 0
-    """The number of the task's commit: state that has it and the same offsets is the same state."""
-
-
-def note(task: Task) -> str:
-    """Return the text that the task's next commit writes beside its offsets."""
-    times = {part.table.name: part.stream_time_ms for part in task.windowed_parts()}
-    return msgspec.json.encode(Note(times, task.position.commit + 1)).decode()
-
-
-def noted(committed: Iterable[Committed]) -> Note:
-    """Return the newest note: a commit writes it beside the offsets that it moved alone.
-
-    What somebody else wrote there, as a tool that moves offsets may, counts as nothing.
-    """
-    return max(map(_note_of, committed), key=attrgetter("commit"), default=Note())
-
-
-def _note_of(committed: Committed) -> Note:
-    try:
-        return msgspec.json.decode(committed.metadata, type=Note)
-    except msgspec.MsgspecError:
-        return Note()
-
-
-def _positions(
-    task: Task, committed: dict[TopicPartition, Committed], bounds: dict[TopicPartition, Bounds]
-) -> dict[TopicPartition, Bounds]:
-    """Return from where each input is read on, and its present end.
-
-    Raises StateMismatchError where that would lose records.
-    """
-    positions = {}
-    for source in task.inputs:
-        begin, end = bounds[source]
-        offset = committed.get(source, Committed(begin)).offset
-        if not begin <= offset <= end:
-            group = task.config.application_id
-            msg = (
-                f"group {group} stands at offset {offset} of {source.topic}-{source.partition}, which "
-                f"holds {begin} to {end}: records are gone, or the topic was made anew; nothing was "
-                f"changed. Reset the group's offsets by hand, or start afresh with another HEADRACE_APP_ID"
-            )
-            raise StateMismatchError(msg)
-        positions[source] = Bounds(offset, end)
-    return positions
+    return found.bounds
 
 
 async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:

@@ -75,6 +75,8 @@ class Task:
         self.producer: Producer | None = None
         self.store: Store | None = None
         self.position = Position(partitions=0)
+        self.topic_ids: dict[str, str] = {}
+        """Of its input topics, as it was taken; what it commits belongs to these."""
         self.parts: dict[str, TablePart[Any]] = {}
         self.epoch = Epoch()
         self.commit: asyncio.Task[None] | None = None

@@ -17,9 +17,9 @@ from streams.engine.cluster import Bounds, Cluster
 from streams.engine.definitions import Table, Topology
 from streams.engine.errors import StoreError
 from streams.engine.layout import Subtopology, subtopologies
+from streams.engine.notes import noted
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store, StoreMemory
-from streams.engine.taking import noted
 
 # Some ms lie between a commit's end and the moments that readers see it and that it is on disk. Looks
 # are counted, not seconds: on a busy machine each takes longer, as does what they wait for. 1 s else.

@@ -41,8 +41,11 @@ class Backend(Protocol):
     async def connect(self, group: str) -> Cluster:
         """Return a new worker's connection."""
 
-    async def make_topic(self, partitions: int = 1) -> str:
-        """Make a topic with a name of its own."""
+    async def make_topic(self, partitions: int = 1, name: str = "") -> str:
+        """Make a topic, with a name of its own unless one is given."""
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic."""
 
     async def delete_records(self, tp: TopicPartition, before: int) -> None:
         """Make the partition begin at `before`, as retention does."""
@@ -58,10 +61,13 @@ class InMemory:
     async def connect(self, group: str) -> Cluster:
         return MemoryCluster(self._kafka, group, lambda: time.time_ns() // 1_000_000)
 
-    async def make_topic(self, partitions: int = 1) -> str:
-        name = f"topic-{uuid.uuid4().hex[:8]}"
+    async def make_topic(self, partitions: int = 1, name: str = "") -> str:
+        name = name or f"topic-{uuid.uuid4().hex[:8]}"
         self._kafka.create_topic(name, partitions)
         return name
+
+    async def delete_topic(self, name: str) -> None:
+        self._kafka.delete_topic(name)
 
     async def delete_records(self, tp: TopicPartition, before: int) -> None:
         self._kafka.begins[tp] = before
@@ -90,11 +96,17 @@ class Real:
         await cluster.start()
         return cluster
 
-    async def make_topic(self, partitions: int = 1) -> str:
-        name = f"topic-{uuid.uuid4().hex[:8]}"
+    async def make_topic(self, partitions: int = 1, name: str = "") -> str:
+        name = name or f"topic-{uuid.uuid4().hex[:8]}"
         spec = TopicSpec(name, partitions, {"max.message.bytes": "1048588"})
         await ensure_topics(self._client, [spec], replication_factor=1)
         return name
+
+    async def delete_topic(self, name: str) -> None:
+        admin = AIOKafkaAdminClient(**self._client)
+        await admin.start()
+        await admin.delete_topics([name])
+        await admin.close()
 
     async def delete_records(self, tp: TopicPartition, before: int) -> None:
         admin = AIOKafkaAdminClient(**self._client)
@@ -759,6 +771,29 @@ async def test_a_position_that_the_partition_does_not_hold_is_an_error_and_no_ju
             await until(lambda: worker.source.fetch([tp], FETCH_S))
     worker.source.seek(tp, 3, 6)
     assert await drained(worker.source, tp) == [b"3", b"4"]
+
+
+async def test_a_topic_that_is_made_anew_is_another_one(backend: Backend, cluster: Cluster) -> None:
+    name = await backend.make_topic(partitions=3)
+    before = (await cluster.topics([name]))[name]
+    assert before.partitions == 3
+    assert await cluster.topics([name, "nobody-made-it"]) == {name: before}
+    assert await cluster.topics(["nobody-made-it"]) == {}  # nor did asking
+    await backend.delete_topic(name)
+    await known(cluster, name, exists=False)
+    await backend.make_topic(partitions=3, name=name)
+    await known(cluster, name, exists=True)
+    after = (await cluster.topics([name]))[name]
+    assert after.partitions == 3
+    assert after.topic_id != before.topic_id
+    assert "" not in {before.topic_id, after.topic_id}
+
+
+async def known(cluster: Cluster, name: str, *, exists: bool) -> None:
+    async def looked() -> bool:
+        return (name in await cluster.topics([name])) is exists
+
+    await until(looked)
 
 
 async def test_a_rejoin_brings_a_new_assignment_that_begins_paused(

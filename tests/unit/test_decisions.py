@@ -12,7 +12,7 @@ import pytest
 from config.settings import load_settings
 from streams.app import tune_collector
 from streams.engine.failpoints import Step
-from streams.engine.taking import Note
+from streams.engine.notes import Note
 from streams.testing import Driver
 from streams.topics import ORDERS
 from streams.topology import TOPOLOGY
