@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from streams.engine.cluster import Assignment, Member, Owner
-from streams.engine.errors import StoreError
+from streams.engine.errors import StoreError, StoreFormatError
 from streams.engine.layout import Subtopology
 from streams.engine.store import Store
 
@@ -77,6 +77,7 @@ def stored_tasks(folder: Path) -> dict[str, int]:
     """Return how far each task in an application's folder is: the sum of its changelog offsets.
 
     A hint only: a store that cannot be read is left out, and its task is merely placed elsewhere.
+    Raises StoreFormatError for one of a newer release: before anything is taken, or written.
     """
     stored = {}
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -86,6 +87,8 @@ def stored_tasks(folder: Path) -> dict[str, int]:
                 position = store.position()
             finally:
                 store.close()
+        except StoreFormatError:
+            raise
         except StoreError:
             continue
         if position is not None:

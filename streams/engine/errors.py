@@ -31,6 +31,10 @@ class StoreCorruptError(StoreError):
     """The local state is damaged; the changelog has all of it."""
 
 
+class StoreFormatError(StoreError):
+    """The local state is of a newer release: not ours to read, and not ours to throw away."""
+
+
 class StateMismatchError(HeadraceError):
     """State, changelog, offsets or partition counts contradict each other; going on would lose or double."""
 

@@ -4,7 +4,8 @@ On disk a row's key is `len(table) table key`, its value the changelog's JSON; o
 position that the rows belong to. The position is written in the same write batch as the rows, so
 the disk is always at one committed point, however the process ended (law 3). A row of a windowed
 table has a second key, `0 "t" len(table) table start key`: in the order of windows' starts, so that
-what is to expire is found without looking at anything else.
+what is to expire is found without looking at anything else. How a store is found whose midst is gone
+stands at `_checked_chain` (decision 0018).
 """
 
 import logging
@@ -29,13 +30,21 @@ from rocksdict import (
 )
 
 from streams.engine.definitions import Table, WindowedTable
-from streams.engine.errors import StoreCorruptError, StoreError, StoreLockedError
+from streams.engine.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreFormatError,
+    StoreLockedError,
+)
 
 # No table name is empty, so no row's key begins with a zero byte.
 _POSITION_KEY: Final = b"\x00position"
 _TIME_INDEX: Final = b"\x00t"
-_START: Final = struct.Struct(">Q")
-_FORMAT: Final = 1
+_CHAIN_BEGIN: Final = b"\x00begin"
+_LINK: Final = b"\x00link"
+_NUMBER: Final = struct.Struct(">Q")
+FORMAT: Final = 1
+"""What this release writes, and the highest that it reads (decision 0018)."""
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +76,15 @@ class Position(msgspec.Struct, frozen=True):
     commit: int = 0
     """The number of the commit that brought the rows here; see taking.Note."""
     written_at_ms: int = 0
-    format: int = _FORMAT
+    format: int = FORMAT
+    lineage: str = ""
+    """Which history of the task the rows belong to; see taking.Note. Empty: of an earlier release."""
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """What a position of any release tells."""
+
+    format: int = 1
 
 
 class StoreMemory:
@@ -137,8 +154,13 @@ class Store:
             self._db = Rdict(str(path), self._memory.options(), access_type=access)
         except Exception as error:
             raise _store_error(path, error) from error
-        self._memory.open_parts += self._parts
         self._prefixes: dict[str, bytes] = {}
+        try:
+            self._chain = self._checked_chain(read_only=read_only)
+        except StoreError:
+            self._db.close()
+            raise
+        self._memory.open_parts += self._parts
 
     def close(self) -> None:
         """Close it; the folder's lock is free afterwards."""
@@ -150,10 +172,21 @@ class Store:
             log.warning("%s", _store_error(self.path, error))
 
     def position(self) -> Position | None:
-        """Return the point that the rows belong to; None for a new store. Raises StoreCorruptError."""
+        """Return the point that the rows belong to; None for a new store.
+
+        Raises StoreCorruptError, or StoreFormatError where a newer release wrote it.
+        """
         value = self._get(_POSITION_KEY)
+        if value is None:
+            return None
         try:
-            return None if value is None else msgspec.json.decode(value, type=Position)
+            if (found := msgspec.json.decode(value, type=_Format).format) > FORMAT:
+                raise StoreFormatError(
+                    f"{self.path} was written by a newer release (format {found}, this one reads up to "
+                    f"{FORMAT}); nothing was changed. Run that release, or delete the folder: it is "
+                    f"rebuilt from the changelog"
+                )
+            return msgspec.json.decode(value, type=Position)
         except msgspec.MsgspecError as error:
             msg = f"{self.path}: the stored position cannot be read: {error}"
             raise StoreCorruptError(msg) from error
@@ -185,11 +218,11 @@ class Store:
             return []
         index = _TIME_INDEX + self._prefix(table)
         found: list[str] = []
-        for entry, _ in self._walk(index, index + _START.pack(from_ms)):
-            start_ms = _START.unpack_from(entry, len(index))[0]
+        for entry, _ in self._walk(index, index + _NUMBER.pack(from_ms)):
+            start_ms = _NUMBER.unpack_from(entry, len(index))[0]
             if start_ms > to_ms or len(found) == limit:
                 break
-            found.append(f"{entry[len(index) + _START.size :].decode()}@{start_ms}")
+            found.append(f"{entry[len(index) + _NUMBER.size :].decode()}@{start_ms}")
         return found
 
     def _walk(self, prefix: bytes, first: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -232,10 +265,13 @@ class Store:
             if table in self._windowed:
                 _index(batch, _TIME_INDEX + prefix, ordered)
         batch.put(_POSITION_KEY, msgspec.json.encode(position))
+        batch.delete(_link(self._chain))
+        batch.put(_link(self._chain + 1), b"")
         try:
             self._db.write(batch, _LOGGED if logged else _UNLOGGED)
         except Exception as error:
             raise _store_error(self.path, error) from error
+        self._chain += 1
 
     def flush(self) -> None:
         """Have everything on disk that was written without the log. Raises StoreError."""
@@ -243,6 +279,31 @@ class Store:
             self._db.flush()
         except Exception as error:
             raise _store_error(self.path, error) from error
+
+    def _checked_chain(self, *, read_only: bool) -> int:
+        """Return the number of the last write. Raises StoreCorruptError where writes before it are gone.
+
+        RocksDB takes a manifest that was cut for whole: it forgets files of rows, and reads the log,
+        which goes on where those ended (on 521 bytes of manifest, 55 of 75 cuts left a store at its
+        newest position with a sixth to a half of its rows). So each write removes the link that the
+        write before it left, and leaves its own: of writes that are gone, one stays that nobody
+        removed. The chain's begin lies in a file of rows before anything lies in a log.
+        """
+        links = [_NUMBER.unpack_from(key, len(_LINK))[0] for key, _ in self._walk(_LINK, _LINK)]
+        begun = self._get(_CHAIN_BEGIN) is not None
+        if len(links) > 1 or (links and not begun):
+            raise StoreCorruptError(f"{self.path} is damaged: writes in its midst are gone")
+        self.position()  # before anything is changed: it may be of a newer release
+        if not begun and not read_only:
+            begin = WriteBatch(raw_mode=True)
+            begin.put(_CHAIN_BEGIN, b"")
+            begin.put(_link(0), b"")
+            try:
+                self._db.write(begin, _LOGGED)
+                self._db.flush()
+            except Exception as error:
+                raise _store_error(self.path, error) from error
+        return links[0] if links else 0
 
     def _prefix(self, table: str) -> bytes:
         prefix = self._prefixes.get(table)
@@ -259,11 +320,15 @@ class Store:
         return value
 
 
+def _link(number: int) -> bytes:
+    return _LINK + _NUMBER.pack(number)
+
+
 def _index(batch: WriteBatch, index: bytes, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
     """Keep the time index of a windowed table as its rows are: `key@start`."""
     for key, value in rows:
         text, _, start = key.rpartition(b"@")
-        entry = index + _START.pack(int(start)) + text
+        entry = index + _NUMBER.pack(int(start)) + text
         if value is None:
             batch.delete(entry)
         else:

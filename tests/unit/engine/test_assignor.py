@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.engine.assignor import TaskGrouping, place, stored_tasks
 from streams.engine.cluster import Member, Owner
 from streams.engine.definitions import Topic
+from streams.engine.errors import StoreFormatError
 from streams.engine.layout import Subtopology
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store
@@ -170,6 +172,14 @@ def test_stored_tasks_are_those_whose_store_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("no store")
     assert stored_tasks(tmp_path) == {"orders-0": 7, "orders-1": 0}
     assert stored_tasks(tmp_path / "missing") == {}
+
+
+def test_a_store_of_a_newer_release_stops_the_start(tmp_path: Path) -> None:
+    store = Store(tmp_path / "orders-0")
+    store.write({}, Position(2, {"users": 3}, format=99))
+    store.close()
+    with pytest.raises(StoreFormatError, match=r"orders-0 was written by a newer release"):
+        stored_tasks(tmp_path)
 
 
 def test_a_store_that_is_held_is_told_too(tmp_path: Path) -> None:

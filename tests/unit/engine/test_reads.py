@@ -121,10 +121,10 @@ def test_a_damaged_store_is_not_an_empty_one(task: Task, caplog: pytest.LogCaptu
     assert task.store is not None
     task.store.flush()
     task.store.close()
-    for file in task.path.glob("*.sst"):
-        content = bytearray(file.read_bytes())
-        content[len(content) // 3] ^= 0xFF  # rows; what is needed to open it stands at the end
-        file.write_bytes(content)
+    file = max(task.path.glob("*.sst"), key=lambda file: file.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 0xFF  # rows; what is needed to open it stands at the end
+    file.write_bytes(content)
     task.store = Store(task.path)
     with pytest.raises(NotReadableError, match=r"^has a store that cannot be read"):
         walk(task)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,15 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rocksdict import Rdict
 
 from streams.engine.definitions import WindowedTable
-from streams.engine.errors import StoreCorruptError, StoreError, StoreLockedError
+from streams.engine.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreFormatError,
+    StoreLockedError,
+)
 from streams.engine.store import Position, Store, StoreMemory, ensure_writable
 from streams.operators.windows import TumblingWindows
 
@@ -317,18 +324,18 @@ def flip(path: Path, where: int) -> None:
     path.write_bytes(data)
 
 
-def first(path: Path, pattern: str) -> Path:
-    return min(path.glob(pattern))
+def largest(path: Path, pattern: str) -> Path:
+    return max(path.glob(pattern), key=lambda file: file.stat().st_size)
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "a block of rows": lambda path: flip(first(path, "*.sst"), 5_000),
-    "a short file of rows": lambda path: os.truncate(first(path, "*.sst"), 100),
-    "no file of rows": lambda path: first(path, "*.sst").unlink(),
+    "a block of rows": lambda path: flip(largest(path, "*.sst"), 5_000),
+    "a short file of rows": lambda path: os.truncate(largest(path, "*.sst"), 100),
+    "no file of rows": lambda path: largest(path, "*.sst").unlink(),
     "nonsense in CURRENT": lambda path: (path / "CURRENT").write_text("nonsense\n"),
     "an empty CURRENT": lambda path: (path / "CURRENT").write_text(""),
-    "a flipped manifest": lambda path: flip(first(path, "MANIFEST*"), 40),
-    "no manifest": lambda path: first(path, "MANIFEST*").unlink(),
+    "a flipped manifest": lambda path: flip(largest(path, "MANIFEST*"), 40),
+    "no manifest": lambda path: largest(path, "MANIFEST*").unlink(),
 }
 
 
@@ -355,6 +362,106 @@ def test_damage_is_told_from_all_else_and_never_passed_over(
 
     with pytest.raises(StoreCorruptError, match="is damaged"):
         read()
+
+
+def test_a_manifest_cut_anywhere_never_leaves_a_store_whose_midst_is_gone(
+    tmp_path: Path, store: Store, memory: StoreMemory
+) -> None:
+    for n in range(1, 7):
+        store.write({"users": [(b"row-%d" % n, b"x" * 50)]}, at(n))
+        if n in (2, 4):
+            store.flush()  # rows 1 and 2 in one file, 3 and 4 in another, the others in the log
+    [manifest] = store.path.glob("MANIFEST*")
+    outcomes = set()
+    for length in range(0, manifest.stat().st_size + 1, 5):
+        torn = tmp_path / f"torn-{length}"
+        shutil.copytree(store.path, torn)
+        os.truncate(torn / manifest.name, length)
+        try:
+            left = Store(torn, memory)
+        except StoreCorruptError as error:
+            outcomes.add(re.sub(r".*is damaged: ([^:,]*).*", r"\1", str(error)))
+            continue
+        position = left.position()
+        outcomes.add("whole")
+        assert position == at(6)
+        assert len(list(left.scan("users"))) == 6
+        left.close()
+    assert {"writes in its midst are gone", "Corruption"} <= outcomes
+
+
+def test_a_log_that_is_gone_before_one_that_is_there_is_damage(
+    tmp_path: Path, store: Store, memory: StoreMemory
+) -> None:
+    store.write({"users": [(b"a", b"1")]}, at(1))
+    shutil.copytree(store.path, tmp_path / "before")
+    store.write({"users": [(b"b", b"1")]}, at(2))
+    store.flush()
+    store.write({"users": [(b"c", b"1")]}, at(3))
+    [log] = store.path.glob("*.log")
+    mixed = tmp_path / "before"  # the files of an older time, and the newest log
+    shutil.copy(log, mixed / log.name)
+    for old in set(mixed.glob("*.log")) - {mixed / log.name}:
+        old.unlink()
+    with pytest.raises(StoreCorruptError, match="writes in its midst are gone"):
+        Store(mixed, memory)
+
+
+def test_a_store_of_an_earlier_release_is_read_and_gets_what_it_lacks(
+    tmp_path: Path, memory: StoreMemory
+) -> None:
+    path = tmp_path / "orders-0"
+    options = memory.options()
+    earlier = Rdict(str(path), options)
+    earlier[b"\x05usersada"] = b"1"
+    earlier[b"\x00position"] = (
+        b'{"partitions":1,"changelogs":{"users":7},"sources":{"orders":9},"commit":3,'
+        b'"written_at_ms":5,"format":1}'
+    )
+    earlier.close()
+    for _ in range(2):
+        store = Store(path, memory)
+        position = store.position()
+        assert position == Position(1, {"users": 7}, {"orders": 9}, 3, 5, 1, lineage="")
+        assert store.get("users", "ada") == b"1"
+        store.close()
+
+
+def test_the_earlier_release_reads_a_store_of_this_one_and_this_one_what_it_wrote(
+    store: Store,
+) -> None:
+    for n in range(1, 3):
+        store.write({"users": [(b"row-%d" % n, b"1")]}, at(n))
+        store.close()
+        earlier = Rdict(str(store.path), store._memory.options())  # it knows nothing of links
+        told = msgspec.json.decode(earlier[b"\x00position"] or b"")
+        known = ("partitions", "changelogs", "sources", "commit", "written_at_ms", "format")
+        assert msgspec.convert({k: told[k] for k in known}, Position) == at(n)
+        assert told["format"] == 1
+        earlier[b"\x05usersbob"] = b"%d" % n
+        earlier.close()
+        store = Store(store.path)
+        assert store.get("users", "bob") == b"%d" % n
+    store.close()
+
+
+def test_a_store_of_a_newer_release_is_named_and_left_as_it_is(store: Store) -> None:
+    rows: list[tuple[bytes, bytes | None]] = [(b"ada", b"1")]
+    store.write({"users": rows}, at(1))
+    store._db[b"\x00position"] = b'{"format":99,"partitions":{"as":"never seen"}}'
+    store.close()
+    for read_only in (True, False):
+        with pytest.raises(StoreFormatError) as refused:
+            Store(store.path, read_only=read_only)
+        assert not isinstance(refused.value, StoreCorruptError)
+        assert str(refused.value) == (
+            f"{store.path} was written by a newer release (format 99, this one reads up to 1); "
+            "nothing was changed. Run that release, or delete the folder: it is rebuilt from the "
+            "changelog"
+        )
+    left = Rdict(str(store.path), store._memory.options())
+    assert left[b"\x05usersada"] == b"1"
+    left.close()
 
 
 def test_a_position_that_cannot_be_read_is_damage(store: Store) -> None:
