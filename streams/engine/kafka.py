@@ -34,6 +34,7 @@ from streams.engine.kafka_client import (
     stop_consumer,
 )
 from streams.engine.kafka_member import KafkaSource
+from streams.engine.kafka_once import send_once
 from streams.engine.kafka_topics import TopicsRequest, topic_states
 from streams.engine.records import Outgoing, Run, TopicPartition
 from streams.engine.runs import AS_RUNS, install, join
@@ -208,6 +209,7 @@ class KafkaProducer:
             retry_backoff_ms=20,
             linger_ms=0,
         )
+        send_once(self._producer)
 
     async def start(self) -> None:
         """Fence all earlier producers of the same transactional id; on return their transactions are over."""

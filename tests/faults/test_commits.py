@@ -1,0 +1,198 @@
+"""Commits whose outcome nobody tells the worker, and commits that Kafka refuses."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from streams.topology import TOPOLOGY
+from tests.faults.conftest import StartTrial
+from tests.faults.proxy import Api, Fate, proxied_kafka
+from tests.faults.trial import APPLICATION, Trial
+from tests.faults.workers import WorkerProcess
+from tests.waiting import until, until_true
+
+STEPS = (
+    Api.ADD_PARTITIONS_TO_TXN,
+    Api.PRODUCE,
+    Api.ADD_OFFSETS_TO_TXN,
+    Api.TXN_OFFSET_COMMIT,
+    Api.END_TXN,
+)
+BEGUN_AGAIN = "begins again at its committed offsets"
+
+
+@pytest.mark.timeout(400)
+async def test_a_commit_of_which_a_request_or_an_answer_is_lost_counts_once(
+    start_trial: StartTrial, tmp_path: Path, seed: int
+) -> None:
+    async with (
+        proxied_kafka(tmp_path / "kafka") as (kafka, network),
+        start_trial(seed, kafka=kafka) as trial,
+    ):
+        worker = trial.new_worker(network.bootstrap)
+        worker.start()
+        losses = [(api, fate) for api in STEPS for fate in (Fate.LOST, Fate.ANSWER_LOST)]
+        trial.chance.shuffle(losses)
+        async with trial.load(3_000):
+            await trial.done(0.1)
+            for api, fate in losses:
+                await trial.hit(f"{fate.name} {api.name}")
+                trap = network.trap(api, fate)
+                await asyncio.wait_for(trap.sprung.wait(), 30)
+        await trial.check()
+
+
+@pytest.mark.timeout(400)
+async def test_a_commit_that_is_never_answered_is_given_up_and_counts_once(
+    start_trial: StartTrial, tmp_path: Path, seed: int
+) -> None:
+    async with (
+        proxied_kafka(tmp_path / "kafka") as (kafka, network),
+        start_trial(seed, kafka=kafka) as trial,
+    ):
+        worker = trial.new_worker(network.bootstrap)
+        worker.start()
+        async with trial.load(3_000):
+            await trial.done(0.1)
+            for api in (Api.END_TXN, trial.chance.choice(STEPS)):
+                await trial.hit(f"NO_ANSWER {api.name}")
+                trap = network.trap(api, Fate.NO_ANSWER)
+                await asyncio.wait_for(trap.sprung.wait(), 30)
+            await until_true(lambda: worker.said().count(BEGUN_AGAIN) >= 2, deadline_s=60)
+        await trial.check()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("api", [Api.END_TXN, Api.TXN_OFFSET_COMMIT, Api.ADD_PARTITIONS_TO_TXN])
+async def test_a_request_that_arrives_during_a_later_commit_spoils_nothing(
+    start_trial: StartTrial, tmp_path: Path, seed: int, api: Api
+) -> None:
+    async with (
+        proxied_kafka(tmp_path / "kafka") as (kafka, network),
+        start_trial(seed, kafka=kafka, partitions=1) as trial,
+    ):
+        worker = trial.new_worker(network.bootstrap)
+        worker.start()
+        async with trial.load(2_000):
+            await trial.done(0.1)
+            await trial.hit(f"HELD_UP {api.name}")
+            late = network.trap(api, Fate.HELD_UP)
+            await asyncio.wait_for(late.sprung.wait(), 30)
+            # The worker gives up waiting for it, and goes on.
+            await _commits_again(trial)
+            open_one = network.trap(_MIDST[api], Fate.HELD_UP)
+            await asyncio.wait_for(open_one.sprung.wait(), 30)
+            late.release()
+            await asyncio.wait_for(late.answered.wait(), 30)
+            open_one.release()
+        await trial.check()
+
+
+# At which request of a later commit the late one arrives.
+_MIDST = {
+    Api.END_TXN: Api.TXN_OFFSET_COMMIT,
+    Api.TXN_OFFSET_COMMIT: Api.END_TXN,
+    Api.ADD_PARTITIONS_TO_TXN: Api.ADD_PARTITIONS_TO_TXN,
+}
+
+
+async def _commits_again(trial: Trial) -> None:
+    """Return once something is committed that was not when this was called."""
+
+    async def committed() -> int | None:
+        at = await trial.progress()
+        return None if at is None else at.committed
+
+    before = await until(committed)
+
+    async def more() -> bool:
+        return (await committed() or 0) > before
+
+    await until(more, deadline_s=90)
+
+
+@pytest.mark.timeout(400)
+async def test_a_transaction_that_times_out_in_the_midst_of_a_commit_counts_once(
+    start_trial: StartTrial, tmp_path: Path, seed: int
+) -> None:
+    quickly = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "200"}
+    async with (
+        proxied_kafka(tmp_path / "kafka", quickly) as (kafka, network),
+        start_trial(seed, kafka=kafka) as trial,
+    ):
+        network.transaction_timeout_ms = 1_500
+        await trial.produce(40_000)
+        # Nobody takes over meanwhile: the group waits for it.
+        worker = trial.new_worker(network.bootstrap, kafka_session_timeout_ms=60_000)
+        at = trial.chance.randrange(3, 12)
+        worker.start(headrace_failpoints=f"commit.before_end=stop@{at}")
+        await until_true(lambda: _is_stopped(worker), deadline_s=60)
+        await trial.hit("transaction time-out in mid-commit")
+        await _nothing_is_open(trial)
+        worker.resume()
+        await until_true(lambda: BEGUN_AGAIN in worker.said(), deadline_s=60)
+        await trial.check()
+
+
+def _is_stopped(worker: WorkerProcess) -> bool:
+    status = Path(f"/proc/{worker.process.pid}/stat").read_text()
+    return status.rpartition(")")[2].split()[0] == "T"
+
+
+async def _nothing_is_open(trial: Trial) -> None:
+    """Return once no transaction is open in what the application writes."""
+    topics = {flow.emits.name for flow in TOPOLOGY.flows if flow.emits}
+    topics |= {table.changelog(APPLICATION) for table in TOPOLOGY.tables}
+    partitions = [TopicPartition(t, n) for t in topics for n in range(trial.partitions)]
+    stable = AIOKafkaConsumer(**trial.client, isolation_level="read_committed")
+    written = AIOKafkaConsumer(**trial.client, isolation_level="read_uncommitted")
+    await stable.start()
+    await written.start()
+    try:
+
+        async def is_all_stable() -> bool:
+            ends = await stable.end_offsets(partitions)
+            return bool(ends == await written.end_offsets(partitions))
+
+        assert not await is_all_stable(), "no transaction was open"
+        await until(is_all_stable, deadline_s=60)
+    finally:
+        await stable.stop()
+        await written.stop()
+
+
+@pytest.mark.timeout(400)
+async def test_batches_that_kafka_refuses_stop_a_task_for_as_long_as_it_does_and_no_longer(
+    start_trial: StartTrial, seed: int
+) -> None:
+    async with start_trial(seed) as trial:
+        (worker,) = trial.start_workers(1)
+        async with trial.load(2_000):
+            await trial.done(0.1)
+            await trial.hit("refused batches: too large")
+            await _configure(trial, "enriched-orders", {"max.message.bytes": "300"})
+            said = "topic enriched-orders refuses records of this size"
+            await until_true(lambda: said in worker.said(), deadline_s=60)
+            await _configure(trial, "enriched-orders", {"max.message.bytes": "1048588"})
+            await _commits_again(trial)
+
+            await trial.hit("refused batches: not enough replicas")
+            await _configure(trial, "enriched-orders", {"min.insync.replicas": "2"})
+            said = "NotEnoughReplicas"
+            await until_true(lambda: said in worker.said(), deadline_s=60)
+            await _configure(trial, "enriched-orders", {"min.insync.replicas": "1"})
+            await _commits_again(trial)
+        await trial.check()
+
+
+async def _configure(trial: Trial, topic: str, configs: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(**trial.client)
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+    finally:
+        await admin.close()
