@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from streams.engine.cluster import (
     Bounds,
     Committed,
+    Extent,
     Grouping,
     Listener,
     TopicState,
@@ -477,6 +478,14 @@ class MemorySource:
     def backlog(self, partition: TopicPartition) -> int:
         """Return how many offsets lie between the position and the furthest end told by a seek or fetch."""
         return max(0, self._ends.get(partition, 0) - self._positions.get(partition, 0))
+
+    def extent(self, partition: TopicPartition) -> Extent | None:
+        """Return how far a partition goes; None as long as no fetch has told."""
+        position = self._positions.get(partition)
+        if position is None:
+            return None
+        kafka = self.cluster.kafka
+        return Extent(position, kafka.stable_end(partition), len(kafka.logs[partition]))
 
     def rejoin(self) -> None:
         """Leave the present generation and join anew."""

@@ -25,6 +25,17 @@ class Bounds(NamedTuple):
     end: int
 
 
+class Extent(NamedTuple):
+    """How far a partition is read and how far it goes, as the last fetch told."""
+
+    position: int
+    """The next offset to be fetched."""
+    stable_end: int
+    """The offset behind the last one that may be read: an open transaction begins there, or nothing."""
+    end: int
+    """The offset behind the last record, readable or not."""
+
+
 class TopicState(NamedTuple):
     """A topic as the brokers know it."""
 
@@ -165,6 +176,9 @@ class Source(Protocol):
 
     def backlog(self, partition: TopicPartition) -> int:
         """Return how many offsets lie between the position and the furthest end told by a seek or fetch."""
+
+    def extent(self, partition: TopicPartition) -> Extent | None:
+        """Return how far a partition goes; None as long as no fetch has told."""
 
     def rejoin(self) -> None:
         """Leave the present generation and join anew."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from streams.engine import counting
 from streams.engine.cluster import Committed
 from streams.engine.definitions import Table
 from streams.engine.epoch import Epoch
@@ -72,23 +73,25 @@ async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], 
     }
     offsets = {tp: Committed(offset, noted) for tp, offset in epoch.positions.items()}
     exactly_once = task.config.exactly_once
-    try:
-        async with asyncio.timeout(task.config.commit_timeout_s):
-            reach(Step.COMMIT_BEFORE_BEGIN)
-            if exactly_once:
-                await producer.begin()
-            reach(Step.COMMIT_BEFORE_SENDS)
-            ends: dict[str, int] = {}
-            for records in [outputs | changed] if exactly_once else [outputs, changed]:
-                ends |= await producer.send(task.partition, records)
-            reach(Step.COMMIT_BEFORE_OFFSETS)
-            await producer.send_offsets(offsets)
-            reach(Step.COMMIT_BEFORE_END)
-            if exactly_once:
-                await producer.commit()
-    except TimeoutError as error:
-        msg = f"{task.id}: no end of the commit within {task.config.commit_timeout_s:g} s"
-        raise CommitFailedError(msg) from error
+    with counting.commit_counted(task, epoch, changed):
+        try:
+            async with asyncio.timeout(task.config.commit_timeout_s):
+                reach(Step.COMMIT_BEFORE_BEGIN)
+                if exactly_once:
+                    await producer.begin()
+                reach(Step.COMMIT_BEFORE_SENDS)
+                ends: dict[str, int] = {}
+                for records in [outputs | changed] if exactly_once else [outputs, changed]:
+                    ends |= await producer.send(task.partition, records)
+                    counting.sent(task, records)
+                reach(Step.COMMIT_BEFORE_OFFSETS)
+                await producer.send_offsets(offsets)
+                reach(Step.COMMIT_BEFORE_END)
+                if exactly_once:
+                    await producer.commit()
+        except TimeoutError as error:
+            msg = f"{task.id}: no end of the commit within {task.config.commit_timeout_s:g} s"
+            raise CommitFailedError(msg) from error
     reach(Step.COMMIT_BEFORE_DISK)
     task.position = msgspec.structs.replace(
         task.position,

@@ -7,10 +7,11 @@ and a 14 s callback once made two owners (decision 0003).
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
+from streams.engine import counting
 from streams.engine.assignor import TaskGrouping, stored_tasks
 from streams.engine.clock import Clock, SystemClock
 from streams.engine.cluster import Bounds, Cluster, Owner, Source
@@ -27,9 +28,17 @@ from streams.engine.errors import (
     UnwritableRowError,
 )
 from streams.engine.failpoints import InjectedFailureError, Step, reach
+from streams.engine.gauges import readings
 from streams.engine.inputs import watch_inputs
 from streams.engine.layout import Subtopology, subtopologies
-from streams.engine.meters import Meters
+from streams.engine.meters import Meters, Reading
+from streams.engine.metrics import (
+    CONSUMER_ERRORS,
+    CONSUMER_MESSAGES,
+    FENCES,
+    LOOP_AGE,
+    REBALANCES,
+)
 from streams.engine.pace import Pace
 from streams.engine.processing import Deliver, OvertakenError, process
 from streams.engine.records import TopicPartition
@@ -76,8 +85,12 @@ class Engine:
         self.partitions = partitions
         self.meters = meters or Meters()
         self.tasks: dict[str, Task] = {}
+        counting.begin_at_zero(self.meters, topology, config.application_id)
+        self.meters.watch(self._readings)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the error that stopped the engine; never a result."""
+        self.turned_s = self.clock.monotonic_s()
+        """When the loop last turned: as long as it works, that is a moment ago."""
         self._deliver = deliver
         self._memory = memory or StoreMemory()
         self._subtopologies = subtopologies(topology)
@@ -106,6 +119,11 @@ class Engine:
     def owners(self) -> Sequence[Owner]:
         """Return who owns which task in the whole group, as its leader told last; nothing before that."""
         return () if self._grouping is None else self._grouping.owners
+
+    def _readings(self) -> Iterator[Reading]:
+        now_s = self.clock.monotonic_s()
+        yield LOOP_AGE, (), now_s - self.turned_s
+        yield from readings(list(self.tasks.values()), self._source, now_s)
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -206,6 +224,7 @@ class Engine:
             reach(Step.REVOKE_AFTER_CLOSE)
         self._owners.clear()
         self._is_member = True
+        self.meters.add(REBALANCES, 1)
         for task_id, (subtopology, partition) in wanted.items():
             if task_id not in self.tasks:
                 self.tasks[task_id] = Task(
@@ -291,6 +310,7 @@ class Engine:
             try:
                 positions = await take(task, self._memory, self.partitions)
             except RETRIED as error:
+                counting.failed(task, error)
                 _give_up(task, error)
                 if isinstance(error, FencedError):
                     self._fenced(task, error)
@@ -321,6 +341,7 @@ class Engine:
 
     def _fenced(self, task: Task, error: FencedError) -> None:
         self._fences += 1
+        self.meters.add(FENCES, 1)
         if self._fences > self.config.fences_tolerated:
             msg = (
                 f"{task.id} was taken away {self._fences} times by another producer with the id "
@@ -336,6 +357,7 @@ class Engine:
         source = self._source
         assert source is not None  # noqa: S101 - start() has just made it
         while not self.failed.done():
+            self.turned_s = self.clock.monotonic_s()
             working = {tp: t for tp, t in self._owners.items() if self._may_work(t)}
             ready = [tp for tp, task in working.items() if task.wants(tp)]
             if ready:
@@ -353,6 +375,7 @@ class Engine:
         try:
             source.check()
         except KafkaUnavailableError as error:
+            self.meters.add(CONSUMER_ERRORS, 1)
             log.warning("the group: %s; trying again", _text(error))
             await asyncio.sleep(_LONGEST_WAIT_S)
 
@@ -360,10 +383,12 @@ class Engine:
         try:
             fetched = await source.fetch(ready, self._pace.fetch_timeout_s(self.tasks.values()))
         except KafkaUnavailableError as error:
+            self.meters.add(CONSUMER_ERRORS, 1)
             log.warning("fetching: %s; trying again", _text(error))
             await asyncio.sleep(_LONGEST_WAIT_S)
             return
         for tp, run in fetched.items():
+            self.meters.add(CONSUMER_MESSAGES, len(run.offsets), tp.topic)
             owner = self._owners.get(tp)
             if owner is not None and owner.state is State.RUNNING:
                 owner.offer(tp, run)
@@ -400,7 +425,7 @@ class Engine:
         step = task.next_step(lambda tp: source.backlog(tp) > 0)
         for tp, piece in step:
             reach(Step.PROCESS_BEFORE_BATCH)
-            begun_s = self.clock.monotonic_s()
+            self.turned_s = begun_s = self.clock.monotonic_s()
             await process(task, tp, piece, self._deliver, self.failed)
             reach(Step.PROCESS_AFTER_BATCH)
             self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)

@@ -1,19 +1,9 @@
 """What a task did since its last commit, and would commit next."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from streams.engine.records import Outgoing, TopicPartition
-
-
-@dataclass(slots=True)
-class Epoch:
-    """Records to send, by topic, and positions reached; table changes lie in the table parts."""
-
-    outputs: defaultdict[str, list[Outgoing]] = field(default_factory=lambda: defaultdict(list))
-    positions: dict[TopicPartition, int] = field(default_factory=dict)
-    records: int = 0
-    """Input records that the epoch covers."""
 
 
 @dataclass(slots=True)
@@ -31,3 +21,23 @@ class Counts:
         self.dead += other.dead
         self.late += other.late
         self.skipped += other.skipped
+
+
+@dataclass(slots=True)
+class Epoch:
+    """Records to send, by topic, and positions reached; table changes lie in the table parts."""
+
+    outputs: defaultdict[str, list[Outgoing]] = field(default_factory=lambda: defaultdict(list))
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
+    records: int = 0
+    """Input records that the epoch covers."""
+    counts: defaultdict[tuple[str, str], Counts] = field(
+        default_factory=lambda: defaultdict(Counts)
+    )
+    """How they ended, by topic and flow."""
+    written: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Records to send, by topic and flow; those of changelogs and dead letters once it is sealed."""
+    oldest_ms: dict[TopicPartition, int] = field(default_factory=dict)
+    """Kafka's timestamp of the first record of each input."""
+    number: int = 0
+    """That of its commit, once that has begun."""

@@ -10,7 +10,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine.cluster import Committed, Grouping, Listener, out_of_range
+from streams.engine.cluster import Committed, Extent, Grouping, Listener, out_of_range
 from streams.engine.errors import KafkaUnavailableError
 from streams.engine.kafka_assignor import KafkaAssignor
 from streams.engine.kafka_client import (
@@ -138,6 +138,17 @@ class KafkaSource:
     def backlog(self, partition: TopicPartition) -> int:
         """Return how many offsets lie between the position and the furthest end told by a seek or fetch."""
         return max(0, self._ends.get(partition, 0) - self._positions.get(partition, 0))
+
+    def extent(self, partition: TopicPartition) -> Extent | None:
+        """Return how far a partition goes; None as long as no fetch has told."""
+        position = self._positions.get(partition)
+        if position is None or partition not in self._consumer.assignment():
+            return None
+        end = self._consumer.highwater(partition)
+        stable_end = self._consumer.last_stable_offset(partition)
+        if end is None or stable_end is None:
+            return None
+        return Extent(position, stable_end, end)
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit the group's offsets outside any transaction."""

@@ -1,7 +1,6 @@
 """What the metrics of one worker stand at. The one module that knows prometheus-client.
 
-Values are told once a batch or a commit, never per event; a gauge that is cheap to work out is read
-when somebody asks (`watch`).
+Counters are told once a batch or a commit, never per event; gauges are read when somebody asks.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -37,9 +36,6 @@ class Meters:
             collector(registry=self._registry)
         self._counters = {m: self._counter(m) for m in METRICS if m.kind is Kind.COUNTER}
         self._histograms = {m: self._histogram(m) for m in METRICS if m.kind is Kind.HISTOGRAM}
-        self._gauges: dict[Metric, dict[tuple[str, ...], float]] = {
-            m: {} for m in METRICS if m.kind is Kind.GAUGE
-        }
         self._watched: list[Callable[[], Iterable[Reading]]] = []
         self._registry.register(self)
 
@@ -53,18 +49,6 @@ class Meters:
         histogram: Any = self._histograms[metric]
         (histogram.labels(*labels) if labels else histogram).observe(value)
 
-    def set(self, metric: Metric, value: float, *labels: str) -> None:
-        """Say what a gauge stands at."""
-        self._gauges[metric][labels] = value
-
-    def remove(self, metric: Metric, *labels: str) -> None:
-        """Drop a gauge's series: what it told of is gone. There need be none."""
-        self._gauges[metric].pop(labels, None)
-
-    def value(self, metric: Metric, *labels: str) -> float:
-        """Return what a gauge was `set` to; 0 where it was not."""
-        return self._gauges[metric].get(labels, 0.0)
-
     def watch(self, read: Callable[[], Iterable[Reading]]) -> None:
         """Ask for these gauges whenever somebody wants to know."""
         self._watched.append(read)
@@ -76,12 +60,11 @@ class Meters:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield all gauges (prometheus-client calls it)."""
-        families = {m: GaugeMetricFamily(m.name, m.help, labels=m.labels) for m in self._gauges}
-        readings = {(m, labels): v for m, of in self._gauges.items() for labels, v in of.items()}
+        gauges = [m for m in METRICS if m.kind is Kind.GAUGE]
+        families = {m: GaugeMetricFamily(m.name, m.help, labels=m.labels) for m in gauges}
         for read in self._watched:
-            readings |= {(metric, labels): value for metric, labels, value in read()}
-        for (metric, labels), value in readings.items():
-            families[metric].add_metric(labels, value)
+            for metric, labels, value in read():
+                families[metric].add_metric(labels, value)
         yield from families.values()
 
     def _counter(self, metric: Metric) -> Counter:

@@ -194,7 +194,7 @@ STANDBY_LAG: Final = Metric(
 CACHE_HITS: Final = Metric(
     "headrace_cache_hits_total",
     Kind.COUNTER,
-    "Rows that a batch changed and that were in memory already: RocksDB was not asked. Counted at "
+    "Rows that batches changed, less those that RocksDB was asked for in the same batch. Counted at "
     "commits.",
     ("table",),
 )

@@ -25,7 +25,18 @@ EXPIRED_AT_ONCE: Final = 50_000
 class TablePart(MutableMapping[Any, V], Generic[V]):
     """One partition's rows of a table. Rows must be immutable: a change is a new row."""
 
-    __slots__ = ("_batch", "_known", "_store", "_turned", "epochs", "table", "versions")
+    __slots__ = (
+        "_asked",
+        "_batch",
+        "_known",
+        "_store",
+        "_turned",
+        "epochs",
+        "hits",
+        "misses",
+        "table",
+        "versions",
+    )
 
     def __init__(self, table: Table[V], store: Store) -> None:
         self.table = table
@@ -37,6 +48,11 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
         self._turned: list[tuple[Any, int, V | None]] = []
         self.versions: dict[Any, list[tuple[int, V | None]]] = {}
         """What the rows changed in this step of the inputs were from which turn on (ms); -1: before it."""
+        self.hits = 0
+        """Rows that batches changed without asking the store: counted once a batch, never per look-up."""
+        self.misses = 0
+        """Rows that the store was asked for."""
+        self._asked = 0
 
     # -- what rules use -------------------------------------------------------------------------
 
@@ -106,6 +122,7 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
         """Make the running batch's writes part of the growing epoch."""
         if self._turned:
             self._keep_versions()
+        self._count_asked()
         if self._batch:
             self._known.update(self._batch)
             self.epochs[-1].update(self._batch)
@@ -114,6 +131,7 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
     def undo_batch(self) -> None:
         """Forget what the running batch wrote."""
         self._batch.clear()
+        self._count_asked()
         self._turned.clear()
 
     def seal(self) -> dict[Any, V | None]:
@@ -136,6 +154,16 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
         self._known.clear()
         self.epochs = [{}]
 
+    @property
+    def rows_in_memory(self) -> int:
+        """Return how many rows are known, decoded; those known to be absent included."""
+        return len(self._known)
+
+    def _count_asked(self) -> None:
+        self.hits += max(0, len(self._batch) - self._asked)
+        self.misses += self._asked
+        self._asked = 0
+
     def _keep_versions(self) -> None:
         changed, self._batch = self._batch, {}  # what lies below it: the rows before this batch
         for key, turn_ms, row in self._turned:
@@ -146,6 +174,7 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
         self._batch = changed
 
     def _read(self, key: Any) -> V | None:
+        self._asked += 1
         value = self._store.get(self.table.name, self.table.key_text(key))
         row = None if value is None else self.table.decode(value)
         self._known[key] = row

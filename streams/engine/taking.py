@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from streams.engine import counting
 from streams.engine.cluster import Bounds
 from streams.engine.errors import (
     StateMismatchError,
@@ -19,6 +20,7 @@ from streams.engine.errors import (
 )
 from streams.engine.failpoints import Step, reach
 from streams.engine.inputs import look_at_inputs, positions
+from streams.engine.metrics import RESTORED_RECORDS
 from streams.engine.notes import noted
 from streams.engine.progress import Restoring
 from streams.engine.records import TopicPartition
@@ -60,6 +62,7 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     await _open(task, memory, partitions)
     sources = {tp.topic: offset.offset for tp, offset in committed.items()}
     newest = noted(committed.values())
+    counting.found(task, {tp: c.offset for tp, c in committed.items()}, newest.commit)
     await _restore(
         task, memory, partitions, bounds, Position(0, sources=sources, commit=newest.commit)
     )
@@ -221,6 +224,7 @@ async def _restore_table(
         store.write({name: rows}, position, logged=False)
         restoring.add(run)
         task.restored_records += len(run.offsets)
+        task.meters.add(RESTORED_RECORDS, len(run.offsets), task.id, name)
         if restoring.is_line_due(now_s()):
             told = restoring.so_far(now_s()), restoring.ahead(now_s())
             log.info("restoring %s of %s: %s; %s", name, task.id, *told)

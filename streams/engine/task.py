@@ -81,6 +81,10 @@ class Task:
         self.epoch = Epoch()
         self.commit: asyncio.Task[None] | None = None
         """The commit in flight: at most one, of the epoch before `epoch`."""
+        self.undecided: Epoch | None = None
+        """The epoch whose commit has begun and is not known to have ended; see counting.py."""
+        self.transaction_since_s: float | None = None
+        """When the transaction was begun that may be open."""
         self.commit_due_s = 0.0
         self.retakes = 0
         """How often it was taken anew with no commit between: each time after a longer wait."""
@@ -163,6 +167,15 @@ class Task:
         flows = self.subtopology.readers(source.topic)
         return Batch(self._topics[source.topic], self.partition, piece, flows, self)
 
+    def oldest_ms(self, source: TopicPartition) -> int | None:
+        """Return Kafka's timestamp of the first record of an input that was fetched and is not committed."""
+        for epoch in (self.undecided, self.epoch):
+            if epoch is not None and source in epoch.oldest_ms:
+                return epoch.oldest_ms[source]
+        if (piece := self._turns.first(source)) is not None and piece.begin < piece.end:
+            return piece.run.timestamps_ms[piece.begin]
+        return next((r.timestamps_ms[0] for r in self._fetched[source] if r.timestamps_ms), None)
+
     # -- what a batch needs ---------------------------------------------------------------------
 
     def meets_others(self, flow: Flow) -> bool:
@@ -213,6 +226,7 @@ class Task:
             for flow in flows:
                 if flow.emits and (records := batch.outputs.get(flow.name)):
                     self.epoch.outputs[flow.emits.name] += records
+                    self.epoch.written[flow.emits.name, flow.name] += len(records)
         rejects = piece.rejects
         if rejects:
             now_ms = self.clock.wall_ms()
@@ -273,11 +287,13 @@ class Task:
         read = piece.end - piece.begin
         ended.skipped = read - ended.processed - ended.dead
         for flow in self.subtopology.readers(source.topic):
-            counts = self.counts[flow.name]
-            counts.add(ended)
-            if flow.keeps is not None and (of_flow := late.get(flow.keeps.name)):
+            of_flow = late.get(flow.keeps.name, 0) if flow.keeps is not None else 0
+            for counts in (self.counts[flow.name], self.epoch.counts[source.topic, flow.name]):
+                counts.add(ended)
                 counts.late += of_flow
                 counts.processed -= of_flow
+        if read:
+            self.epoch.oldest_ms.setdefault(source, piece.run.timestamps_ms[piece.begin])
         self.epoch.positions[source] = piece.next_offset
         self.epoch.records += read
 

@@ -112,6 +112,11 @@ class Turns:
         """Return how many events of an input are queued."""
         return sum(len(waiting.events) for waiting in self._queues[input_])
 
+    def first(self, input_: TopicPartition) -> Slice | None:
+        """Return what is queued first of an input."""
+        queue = self._queues[input_]
+        return queue[0] if queue else None
+
     def clear(self) -> None:
         """Forget what is queued."""
         for queue in self._queues.values():
