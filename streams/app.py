@@ -5,6 +5,7 @@ import dataclasses
 import gc
 from collections.abc import Awaitable, Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from streams.engine.engine import Engine
 from streams.engine.faust_app import App
 from streams.engine.kafka import KafkaCluster, KafkaOptions
 from streams.engine.layout import subtopologies
+from streams.engine.meters import Meters
+from streams.engine.metrics import BUILD_INFO
 from streams.engine.store import StoreMemory, ensure_writable
 from streams.prepare import prepare_topics
 from streams.topology import TOPOLOGY
@@ -72,6 +75,11 @@ class Worker:
         )
         self.topology = topology
         self.memory = memory
+        guarantee = "exactly_once" if settings.exactly_once else "at_least_once"
+        self.meters = Meters()
+        self.meters.watch(
+            lambda: [(BUILD_INFO, (version("headrace"), settings.app_id, guarantee), 1)]
+        )
         self.web = web
         self.engine: Engine | None = None
         self.app = App(topology, settings.app_id, settings, datadir=str(settings.data_dir))
@@ -94,6 +102,7 @@ class Worker:
         ensure_writable(self.config.data_dir)
         if self.web is not None:  # the group is told where it is
             self.config = dataclasses.replace(self.config, web_address=self.web.listen())
+            await self.web.answer(self.meters)
         if callable(self._partitions):
             self._partitions = await self._partitions()
         await self.cluster.start()
@@ -110,11 +119,12 @@ class Worker:
             self.app.deliver,
             partitions=self._partitions,
             memory=self.memory,
+            meters=self.meters,
         )
         self.app.agent_error = engine.fail
         engine.failed.add_done_callback(self._engine_failed)
         if self.web is not None:
-            await self.web.serve(engine)
+            self.web.serve(engine)
         await engine.start()
 
     def _engine_failed(self, failed: "asyncio.Future[None]") -> None:

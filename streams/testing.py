@@ -22,6 +22,7 @@ from streams.engine.clock import SystemClock
 from streams.engine.definitions import Table, Topic, Topology
 from streams.engine.failpoints import InjectedFailureError, Step
 from streams.engine.layout import own_topics
+from streams.engine.meters import Meters
 from streams.engine.records import Record, TopicPartition
 from streams.engine.store import Store, StoreMemory
 from streams.engine.task import State, Task
@@ -239,6 +240,10 @@ class Driver:
         """Return the tasks that running workers own, by id."""
         engines = [r.worker.engine for r in self._workers if not r.cluster.is_cut]
         return {id_: t for engine in engines if engine for id_, t in engine.tasks.items()}
+
+    def meters(self) -> list[Meters]:
+        """Return what the workers that run, or crashed and were not removed yet, count."""
+        return [running.worker.meters for running in self._workers]
 
     def restart(self, *, settle: bool = True) -> None:
         """Kill what still runs and start as many workers as there were; then settle."""

@@ -120,6 +120,22 @@ class Engine:
         """Return who owns which task in the whole group, as its leader told last; nothing before that."""
         return () if self._grouping is None else self._grouping.owners
 
+    @property
+    def is_turning(self) -> bool:
+        """Tell whether the loop has begun and has not been ended."""
+        return self._loop is not None
+
+    @property
+    def is_leaving(self) -> bool:
+        """Tell whether everything is handed over, for good."""
+        return self._leaving
+
+    @property
+    def why_stopped(self) -> str:
+        """Return the error that stopped the engine; empty as long as it works."""
+        error = self.failed.exception() if self.failed.done() else None
+        return "" if error is None else _text(error)
+
     def _readings(self) -> Iterator[Reading]:
         now_s = self.clock.monotonic_s()
         yield LOOP_AGE, (), now_s - self.turned_s

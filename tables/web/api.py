@@ -1,7 +1,7 @@
 """What is answered to which path; docs/contract.md has the shapes."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,8 +38,8 @@ _STATUS: Final = {
 _RETRY_AFTER_S: Final = 1
 
 
-def routes(tables: Tables) -> list[web.RouteDef]:
-    """Return the paths of the API and of the page."""
+def routes(tables: Callable[[], Tables]) -> list[web.RouteDef]:
+    """Return the paths of the API and of the page; `tables` raises NotNowError until there are some."""
     api = _Api(tables)
     page = [web.get(path, _file(*named)) for path, named in _PAGE.items()]
     return [
@@ -54,29 +54,29 @@ def routes(tables: Tables) -> list[web.RouteDef]:
 class _Api:
     """What another worker forwards is answered from this one's tasks alone, as parts."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Callable[[], Tables]) -> None:
         self._tables = tables
 
     async def overview(self, request: web.Request) -> web.Response:
         if FORWARDED in request.headers:
-            return _json(self._tables.own_view())
-        return _json(await self._tables.overview())
+            return _json(self._tables().own_view())
+        return _json(await self._tables().overview())
 
     async def row(self, request: web.Request) -> web.Response:
         if request.query_string:
             raise BadQuestionError("a row's path takes no parameters")
         query = Get(request.match_info["table"], request.match_info["key"])
         if FORWARDED in request.headers:
-            return _json(await self._tables.own_parts(query))
-        return _json(await self._tables.get(query))
+            return _json(await self._tables().own_parts(query))
+        return _json(await self._tables().get(query))
 
     async def rows(self, request: web.Request) -> web.Response:
         query = query_of(request.match_info["table"], request.query.items())
         if FORWARDED in request.headers:
-            return _json(await self._tables.own_parts(query))
+            return _json(await self._tables().own_parts(query))
         if isinstance(query, Count):
-            return _json(await self._tables.count(query))
-        return _json(await self._tables.scan(query))
+            return _json(await self._tables().count(query))
+        return _json(await self._tables().scan(query))
 
 
 def _file(name: str, content_type: str) -> Handler:

@@ -1,6 +1,7 @@
 """How a worker asks the others: over HTTP, with connections that stay open."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final, TypeVar
 
 import aiohttp
@@ -58,6 +59,8 @@ class OtherWorkers:
             raise UnansweredError("does not answer") from error
         if answer.headers.get(APPLICATION) != self._application:
             raise UnansweredError("is not there any more: something else answers at its address")
+        if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise UnansweredError("is starting")
         try:
             return decoder.decode(body)
         except msgspec.MsgspecError as error:

@@ -8,10 +8,14 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from tables.queries import Owners, Tables
+from streams.engine.engine import Engine
+from streams.engine.meters import Meters
+from tables.queries import Tables
+from tables.questions import NotNowError
 from tables.web.address import is_loopback, listen, reached_by
 from tables.web.api import error_answer, errors_in_json, routes
 from tables.web.others import OtherWorkers
+from tables.web.probes import probes
 from tables.web.wire import APPLICATION
 
 log = logging.getLogger(__name__)
@@ -33,7 +37,7 @@ _HEADERS: Final = {
 
 
 class WebView:
-    """The web view of one worker: first it listens, so that its address is known, then it serves.
+    """The web view of one worker: it listens, so that its address is known, then answers, then serves.
 
     On loopback it answers only who calls it by a name of loopback: a page from elsewhere could
     otherwise have its own name resolve to 127.0.0.1 and read along (DNS rebinding).
@@ -50,11 +54,13 @@ class WebView:
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
         self._others: OtherWorkers | None = None
+        self._engine: Engine | None = None
+        self._tables: Tables | None = None
 
     def listen(self) -> str:
         """Begin to listen; return the address for others. Raises HeadraceError where that cannot be.
 
-        Who calls before `serve` waits.
+        Who calls before `answer` waits.
         """
         self._socket = listen(self._host, self._port)
         port = self._socket.getsockname()[1]
@@ -63,14 +69,13 @@ class WebView:
         log.info("web view at http://%s/%s", self.address, taken)
         return self.address
 
-    async def serve(self, engine: Owners) -> None:
-        """Answer from this engine's tasks, and for those of others ask them; `listen` was called."""
+    async def answer(self, meters: Meters) -> None:
+        """Answer probes; for tables there is `serve`. `listen` was called."""
         assert self._socket is not None  # noqa: S101 - see above
         self._others = OtherWorkers(self._application)
-        tables = Tables(self._application, engine, self.address, self._others)
         app = web.Application(middlewares=[errors_in_json, _only_asked(self._host)])
         app.on_response_prepare.append(self._add_headers)
-        app.add_routes(routes(tables))
+        app.add_routes([*probes(meters, lambda: self._engine), *routes(self._served)])
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -81,6 +86,12 @@ class WebView:
         await self._runner.setup()
         await web.SockSite(self._runner, self._socket).start()
 
+    def serve(self, engine: Engine) -> None:
+        """Answer from this engine's tasks, and for those of others ask them; `answer` was called."""
+        assert self._others is not None  # noqa: S101 - see above
+        self._engine = engine
+        self._tables = Tables(self._application, engine, self.address, self._others)
+
     async def stop(self) -> None:
         """Answer nobody any more."""
         if self._runner is not None:
@@ -89,6 +100,11 @@ class WebView:
             await self._others.close()
         if self._socket is not None:
             self._socket.close()
+
+    def _served(self) -> Tables:
+        if self._tables is None:
+            raise NotNowError("this worker is starting: it is not connected to Kafka yet")
+        return self._tables
 
     async def _add_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(_HEADERS)

@@ -19,6 +19,7 @@ import yaml
 from commands.main import cli
 from config.settings import Settings, environment_name, load_settings
 from streams.app import create_worker
+from tables.web.probes import LIVE
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -181,9 +182,7 @@ class TestApplication:
         published = [port for name in WORKERS for port in SERVICES[name]["ports"]]
         for name in WORKERS:
             port = SERVICES[name]["environment"]["HEADRACE_WEB_PORT"]
-            assert (
-                f"http://127.0.0.1:{port}/api/tables" in SERVICES[name]["healthcheck"]["test"][-1]
-            )
+            assert f"http://127.0.0.1:{port}{LIVE}" in SERVICES[name]["healthcheck"]["test"][-1]
             assert SERVICES[name]["ports"][0].endswith(f":{port}")
         assert len(set(published)) == len(WORKERS)
 

@@ -40,9 +40,14 @@ class Answer(NamedTuple):
 
 
 class SlowCluster(MemoryCluster):
-    """A connection whose restores wait until they are let go."""
+    """A connection that is not there, and whose restores wait, until they are let go."""
 
+    connects: asyncio.Event | None = None
     restores: asyncio.Event | None = None
+
+    async def start(self) -> None:
+        if self.connects is not None:
+            await self.connects.wait()
 
     async def read(self, partition: TopicPartition, bounds: Bounds) -> AsyncIterator[Run]:
         if self.restores is not None:
@@ -63,13 +68,19 @@ class Application:
         for name in [*(t.name for t in TOPOLOGY.inputs), *own_topics(TOPOLOGY, APP_ID)]:
             self.kafka.create_topic(name, partitions)
 
-    async def start(self, *, host: str = "127.0.0.1", restores: asyncio.Event | None = None) -> str:
+    async def start(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        connects: asyncio.Event | None = None,
+        restores: asyncio.Event | None = None,
+    ) -> str:
         """Start a worker that joins the group; return its address once the group has it."""
         settings = load_settings(
             app_id=APP_ID, data_dir=self.folder / f"{len(self.workers)}", commit_interval_ms=5
         )
         cluster = SlowCluster(self.kafka, APP_ID, lambda: NOW_MS)
-        cluster.restores = restores
+        cluster.connects, cluster.restores = connects, restores
         web = WebView(APP_ID, host, 0, ["127.0.0.1:9092"])
         worker = Worker(
             TOPOLOGY,
