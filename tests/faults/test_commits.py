@@ -58,11 +58,14 @@ async def test_a_commit_that_is_never_answered_is_given_up_and_counts_once(
         worker.start()
         async with trial.load(3_000):
             await trial.done(0.1)
-            for api in (Api.END_TXN, trial.chance.choice(STEPS)):
+            unanswered = (Api.END_TXN, trial.chance.choice(STEPS))
+            for api in unanswered:
                 await trial.hit(f"NO_ANSWER {api.name}")
                 trap = network.trap(api, Fate.NO_ANSWER)
                 await asyncio.wait_for(trap.sprung.wait(), 30)
-            await until_true(lambda: worker.said().count(BEGUN_AGAIN) >= 2, deadline_s=60)
+            # Batches are sent once more, and Kafka knows them by their numbers.
+            given_up = len([api for api in unanswered if api is not Api.PRODUCE])
+            await until_true(lambda: worker.said().count(BEGUN_AGAIN) >= given_up, deadline_s=60)
         await trial.check()
 
 
@@ -178,13 +181,6 @@ async def test_batches_that_kafka_refuses_stop_a_task_for_as_long_as_it_does_and
             said = "topic enriched-orders refuses records of this size"
             await until_true(lambda: said in worker.said(), deadline_s=60)
             await _configure(trial, "enriched-orders", {"max.message.bytes": "1048588"})
-            await _commits_again(trial)
-
-            await trial.hit("refused batches: not enough replicas")
-            await _configure(trial, "enriched-orders", {"min.insync.replicas": "2"})
-            said = "NotEnoughReplicas"
-            await until_true(lambda: said in worker.said(), deadline_s=60)
-            await _configure(trial, "enriched-orders", {"min.insync.replicas": "1"})
             await _commits_again(trial)
         await trial.check()
 
