@@ -158,17 +158,23 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
+        # asyncio's server takes a cancelled connection for a failed one.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._connect((reader, writer))
+        self._serving.discard(task)
+
+    async def _connect(self, client: "_Streams") -> None:
         try:
-            to_broker = await asyncio.open_connection(HOST, self.broker_port)
+            broker = await asyncio.open_connection(HOST, self.broker_port)
         except OSError:
-            writer.transport.abort()
-        else:
-            connection = _Connection(self, (reader, writer), to_broker)
-            self._connections.add(connection)
+            client[1].transport.abort()
+            return
+        connection = _Connection(self, client, broker)
+        self._connections.add(connection)
+        try:
             await connection.last()
-            self._connections.discard(connection)
         finally:
-            self._serving.discard(task)
+            self._connections.discard(connection)
 
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
