@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import TopicSpec, ensure_topics
 from streams.engine.assignor import TaskGrouping
-from streams.engine.cluster import Bounds, Cluster, Committed, Owner, Producer, Source
+from streams.engine.cluster import Bounds, Cluster, Committed, Extent, Owner, Producer, Source
 from streams.engine.definitions import Topic
 from streams.engine.errors import (
     CommitFailedError,
@@ -738,6 +738,28 @@ async def test_an_open_transaction_is_not_fetched_and_is_no_backlog(
             runs = await worker.source.fetch([tp], FETCH_S)
             keys += [key for run in runs.values() for key in run.keys]
     assert keys == [b"2", b"3"]
+
+
+async def test_fetches_tell_the_end_of_a_partition_and_what_an_open_transaction_holds_back(
+    tp: TopicPartition, workers: Callable[..., Any], producers: Callable[..., Any], txn: str
+) -> None:
+    producer = await producers(txn)
+    await committed_send(producer, tp.topic, numbered(0, 2))
+    await producer.begin()
+    await producer.send(0, {tp.topic: numbered(2, 4)})
+    worker = await workers([tp.topic])
+    await settled([worker], {0})
+    assert worker.source.extent(tp) is None
+
+    async def tells(extent: Extent) -> bool:
+        await worker.source.fetch([tp], FETCH_S)
+        return bool(worker.source.extent(tp) == extent)
+
+    worker.source.seek(tp, 0, 3)
+    worker.source.resume([tp])
+    await until(lambda: tells(Extent(position=3, stable_end=3, end=5)))
+    await producer.commit()
+    await until(lambda: tells(Extent(position=6, stable_end=6, end=6)))
 
 
 async def test_a_fetch_without_records_ends_in_its_time(
