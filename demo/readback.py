@@ -63,10 +63,18 @@ def topics_of(app_id: str) -> tuple[str, ...]:
     return (*INPUTS, *OUTPUTS, DEAD_LETTERS, *(_changelog(app_id, table) for table in CHECKED))
 
 
-def check(records: Records, disk: Disk, app_id: str, *, live: bool = True) -> Verdict:
+def check(
+    records: Records,
+    disk: Disk,
+    app_id: str,
+    *,
+    live: bool = True,
+    ends: Mapping[TopicPartition, int] | None = None,
+) -> Verdict:
     """Compare all that came out with what the oracle makes of the input as Kafka has it.
 
     `live`: workers ran while input was written, and the oracle follows the turns that they took.
+    `ends` of the inputs, where something lies behind the last record: ends of transactions do.
     """
     sources = {
         topic: {tp.partition: [_source(r) for r in rows] for tp, rows in _of(records, topic)}
@@ -89,7 +97,7 @@ def check(records: Records, disk: Disk, app_id: str, *, live: bool = True) -> Ve
     differences = [
         *diff(expected, actual),
         *(f"on disk: {line}" for line in on_disk),
-        *_behind(sources, disk.next_offsets),
+        *_behind(sources, disk.next_offsets, ends or {}),
         *_changed_letters(records),
     ]
     return Verdict(expected, actual, differences)
@@ -245,10 +253,12 @@ def _changed_letters(records: Records) -> Iterator[str]:
 def _behind(
     sources: Mapping[str, Mapping[int, Sequence[Source]]],
     next_offsets: Mapping[tuple[str, int], int],
+    ends: Mapping[TopicPartition, int],
 ) -> Iterator[str]:
     for topic, by_partition in sources.items():
         for partition, rows in by_partition.items():
-            end = rows[-1].offset + 1 if rows else 0
+            last = rows[-1].offset + 1 if rows else 0
+            end = ends.get(TopicPartition(topic, partition), last)
             found = next_offsets.get((topic, partition), 0)
             if found != end:
                 yield f"on disk: {topic}-{partition} stands at offset {found}, not at {end}"

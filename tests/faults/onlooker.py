@@ -57,11 +57,16 @@ class Onlooker(Follower):
         of_partition = self.seen[TopicPartition(topic, records[0].partition)]
         of_partition += [(r.offset, r.key, r.value) for r in records]
 
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Return the offset behind the last one of each input that may be read."""
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._inputs)
+        return ends
+
     async def progress(self) -> Progress | None:
         """Return how far the application is; None while Kafka cannot tell."""
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                ends = await self._consumer.end_offsets(self._inputs)
+                ends = await self.ends()
                 found = await self._admin.list_consumer_group_offsets(
                     self._group, partitions=self._inputs
                 )

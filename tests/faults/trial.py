@@ -224,10 +224,15 @@ class Trial:
 
     # -- what came out ----------------------------------------------------------------------------
 
-    async def check(self, *, deadline_s: float = 180.0) -> Outcome:
+    async def inputs(self) -> Records:
+        """Return all that the inputs hold."""
+        return await read_topics(self.client, INPUTS, self.partitions)
+
+    async def check(self, *, deadline_s: float = 180.0, gone: Records | None = None) -> Outcome:
         """Wait for the end of the input, end the workers, compare everything; return what was expected.
 
-        Raises AssertionError with the first differences.
+        `gone` are records that were processed and that the inputs do not hold any more. Raises
+        AssertionError with the first differences.
         """
         await self.done(deadline_s=deadline_s)
         served = await self._served()
@@ -236,9 +241,16 @@ class Trial:
             assert status == 0, (
                 f"{worker.folder.name} ended with {status}:\n{worker.said()[-2_000:]}"
             )
-        records = await read_topics(self.client, topics_of(APPLICATION), self.partitions)
+        found = await read_topics(self.client, topics_of(APPLICATION), self.partitions)
+        records = {tp: [*(gone or {}).get(tp, []), *rows] for tp, rows in found.items()}
         folders = [worker.state for worker in self.workers if worker.state.is_dir()]
-        verdict = check(records, read_disk(folders, self.partitions), APPLICATION, live=self._live)
+        verdict = check(
+            records,
+            read_disk(folders, self.partitions),
+            APPLICATION,
+            live=self._live,
+            ends=await self._onlooker.ends(),
+        )
         expected = verdict.expected
         differences = [
             *verdict.differences,

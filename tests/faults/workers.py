@@ -37,7 +37,11 @@ class WorkerProcess:
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(
-        self, *, verbose: bool = False, largest_file_bytes: int | None = None, **settings: object
+        self,
+        *options: str,
+        verbose: bool = False,
+        largest_file_bytes: int | None = None,
+        **settings: object,
     ) -> None:
         """Start the process; no file that it writes may grow beyond `largest_file_bytes`."""
         self._begun_at = self.log.stat().st_size if self.log.exists() else 0
@@ -45,7 +49,7 @@ class WorkerProcess:
         more = {name.upper(): str(value) for name, value in settings.items()}
         with self.log.open("ab") as log:
             self._process = start_child(
-                [*limit, _HEADRACE, "worker", *(["--verbose"] if verbose else [])],
+                [*limit, _HEADRACE, "worker", *options, *(["--verbose"] if verbose else [])],
                 env=self._environment | more,
                 stdout=log,
                 stderr=log,
@@ -105,6 +109,15 @@ class WorkerProcess:
         await until_true(
             lambda: self.said_in_this_life().count(words) >= times, deadline_s=deadline_s
         )
+
+    async def refuses(self, *, deadline_s: float = 90.0) -> str:
+        """Return the one line that it says when it ends by itself, with status 1."""
+        await until_true(lambda: not self.is_alive(), deadline_s=deadline_s)
+        said = self.said_in_this_life()
+        assert self.process.returncode == 1, said[-4_000:]
+        lines = [line for line in said.splitlines() if line.startswith("headrace:")]
+        assert len(lines) == 1, said[-4_000:]
+        return lines[0]
 
     def lose_state(self) -> None:
         """Delete all that it has on disk; it must not run."""
