@@ -212,6 +212,17 @@ class Trial:
 
         await until(is_further, deadline_s=deadline_s)
 
+    async def goes_on(self, *, deadline_s: float = 120.0) -> None:
+        """Return when more of the input is committed than when this was called. Raises TimeoutError."""
+        before: Progress | None = None
+        async with asyncio.timeout(deadline_s):
+            while True:
+                at = await self.progress()
+                before = before or at
+                if at is not None and before is not None and at.committed > before.committed:
+                    return
+                await asyncio.sleep(_LOOK_AGAIN_S)
+
     async def hit(self, fault: str) -> None:
         """Count a fault that is provoked right now: it must hit in mid-work.
 
