@@ -255,6 +255,17 @@ class Engine:
             task = self.tasks[task_id]
             self._owners |= dict.fromkeys(task.inputs, task)
             self._take(task)
+        if self._is_looked_for_elsewhere(set(wanted)) and self._source is not None:
+            log.info("the group has another address of this worker: it is told anew")
+            self._source.rejoin()
+
+    def _is_looked_for_elsewhere(self, task_ids: set[str]) -> bool:
+        """Tell whether the others would ask for these tasks' rows where a former life of this worker was.
+
+        A static member that is back in time gets its assignment as it was; nobody else hears of it.
+        """
+        told = {owner.web for owner in self.owners if task_ids & set(owner.tasks)}
+        return bool(told - {"", self.config.web_address})
 
     def _task_of(self, tp: TopicPartition) -> tuple[str, tuple[Subtopology, int]]:
         subtopology = next(s for s in self._subtopologies if tp.topic in {t.name for t in s.inputs})

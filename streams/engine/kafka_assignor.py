@@ -26,10 +26,19 @@ class KafkaAssignor:
 
     def __init__(self, grouping: Grouping) -> None:
         self._grouping = grouping
+        self._asked_anew = 0
+
+    def ask_anew(self) -> None:
+        """Have the group assigned anew when this member joins next: it tells the same in other bytes.
+
+        Kafka gives a member that is no leader its present assignment back as long as it tells the same.
+        """
+        self._asked_anew += 1
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """Return what this member tells the leader."""
-        told = msgspec.json.encode(self._grouping.describe())
+        # Spaces behind JSON mean nothing, to workers of other versions either.
+        told = msgspec.json.encode(self._grouping.describe()) + b" " * self._asked_anew
         return ConsumerProtocolMemberMetadata(
             version=0, subscription=sorted(topics), user_data=told
         )

@@ -44,6 +44,7 @@ class KafkaSource:
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._listener = _Rebalances(self, listener)
+        self._assignor = KafkaAssignor(grouping)
         self._consumer = AIOKafkaConsumer(
             **options.client,
             group_id=options.group,
@@ -53,7 +54,7 @@ class KafkaSource:
             auto_offset_reset="none",
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
             isolation_level="read_committed",
-            partition_assignment_strategy=[KafkaAssignor(grouping)],
+            partition_assignment_strategy=[self._assignor],
             session_timeout_ms=options.session_timeout_ms,
             heartbeat_interval_ms=options.heartbeat_interval_ms,
             rebalance_timeout_ms=options.rebalance_timeout_ms,
@@ -157,6 +158,7 @@ class KafkaSource:
 
     def rejoin(self) -> None:
         """Leave the present generation and join anew."""
+        self._assignor.ask_anew()
         self._consumer._coordinator.request_rejoin()  # noqa: SLF001
 
     def forget(self) -> None:

@@ -58,3 +58,12 @@ def test_a_leader_that_tells_nothing_readable_leaves_owners_unknown(
     answer = ConsumerProtocolMemberAssignment(version=0, assignment=[], user_data=user_data)
     KafkaAssignor(mine).on_assignment(answer)
     assert list(mine.owners) == []
+
+
+def test_a_member_that_asks_anew_tells_the_same_in_other_bytes() -> None:
+    assignor = KafkaAssignor(grouping("here:1"))
+    before = assignor.metadata(["orders"]).user_data
+    assignor.ask_anew()
+    after = assignor.metadata(["orders"]).user_data
+    assert before != after
+    assert member_of(before) == member_of(after)
