@@ -130,7 +130,8 @@ def _count(task: Task, epoch: Epoch) -> None:
         }
         add(RECORDS_IN, sum(ended.values()), *labels)
         for metric, records in ended.items():
-            add(metric, records, *labels)
+            if records:
+                add(metric, records, *labels)
     for labels, records in epoch.written.items():
         add(RECORDS_OUT, records, *labels)
     for _, _, headers in epoch.outputs.get(task.dead_letters_topic, ()):

@@ -34,20 +34,21 @@ class Meters:
         self._registry: Final = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
-        self._counters = {m: self._counter(m) for m in METRICS if m.kind is Kind.COUNTER}
-        self._histograms = {m: self._histogram(m) for m in METRICS if m.kind is Kind.HISTOGRAM}
+        self._kept: dict[Metric, Any] = {
+            metric: self._made(metric) for metric in METRICS if metric.kind is not Kind.GAUGE
+        }
+        # Looking a series up by its labels costs the library ten times what counting does.
+        self._series: dict[tuple[Metric, tuple[str, ...]], Any] = {}
         self._watched: list[Callable[[], Iterable[Reading]]] = []
         self._registry.register(self)
 
     def add(self, metric: Metric, amount: float, *labels: str) -> None:
         """Count so much more; 0 makes the series appear, so that its first increase is one."""
-        counter: Any = self._counters[metric]
-        (counter.labels(*labels) if labels else counter).inc(amount)
+        self._of(metric, labels).inc(amount)
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """Count an observation into its bucket."""
-        histogram: Any = self._histograms[metric]
-        (histogram.labels(*labels) if labels else histogram).observe(value)
+        self._of(metric, labels).observe(value)
 
     def watch(self, read: Callable[[], Iterable[Reading]]) -> None:
         """Ask for these gauges whenever somebody wants to know."""
@@ -67,14 +68,15 @@ class Meters:
                 families[metric].add_metric(labels, value)
         yield from families.values()
 
-    def _counter(self, metric: Metric) -> Counter:
-        return Counter(metric.name, metric.help, metric.labels, registry=self._registry)
+    def _of(self, metric: Metric, labels: tuple[str, ...]) -> Any:
+        series = self._series.get((metric, labels))
+        if series is None:
+            kept = self._kept[metric]
+            series = self._series[metric, labels] = kept.labels(*labels) if labels else kept
+        return series
 
-    def _histogram(self, metric: Metric) -> Histogram:
-        return Histogram(
-            metric.name,
-            metric.help,
-            metric.labels,
-            registry=self._registry,
-            buckets=metric.buckets,
-        )
+    def _made(self, metric: Metric) -> Counter | Histogram:
+        named = metric.name, metric.help, metric.labels
+        if metric.kind is Kind.COUNTER:
+            return Counter(*named, registry=self._registry)
+        return Histogram(*named, registry=self._registry, buckets=metric.buckets)

@@ -34,6 +34,13 @@ def test_every_metric_that_is_declared_is_listed_once() -> None:
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 
+def test_documents_name_no_metric_that_there_is_not() -> None:
+    told = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    named = set(re.findall(r"\bheadrace(?:_[a-z]+)+\b", told))
+    assert len(named) > len(METRICS) / 2
+    assert named <= {metric.name for metric in METRICS}
+
+
 @each
 def test_names_are_as_prometheus_wants_them(metric: Metric) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)+", metric.name)
