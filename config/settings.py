@@ -167,6 +167,8 @@ class Settings(BaseSettings):
         description="a number from 0 to 10000000000000 with at most two decimals",
     )
     vip_orders: int = Field(10, ge=1, description="a whole number, 1 or more")
+    # None by default: each costs the disk of what it follows, and a part of a core (decision 0017).
+    standby_replicas: int = Field(0, ge=0, description="a whole number, 0 or more")
     # Whoever can reach it can read all tables: from this machine alone, unless it is said otherwise.
     web_host: Host = Field("127.0.0.1", description="an address of this machine, or a name of it")
     # Faust's own port: its users look there.

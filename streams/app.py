@@ -42,6 +42,8 @@ class WorkerSettings(Protocol):
     def max_ahead_ms(self) -> int: ...
     @property
     def kafka_rebalance_timeout_ms(self) -> int: ...
+    @property
+    def standby_replicas(self) -> int: ...
 
 
 class Worker:
@@ -71,6 +73,7 @@ class Worker:
             commit_interval_ms=settings.commit_interval_ms,
             max_ahead_ms=settings.max_ahead_ms,
             rebalance_timeout_ms=settings.kafka_rebalance_timeout_ms,
+            standby_replicas=settings.standby_replicas,
             **engine_options,
         )
         self.topology = topology

@@ -28,6 +28,7 @@ from streams.engine.cluster import (
     Committed,
     Extent,
     Grouping,
+    Heard,
     Listener,
     TopicState,
     out_of_range,
@@ -139,6 +140,11 @@ class MemoryKafka:
             [record.value for _, _, record in rows],
         )
 
+    def check_position(self, tp: TopicPartition, offset: int) -> None:
+        """Raise StateMismatchError for a position that the partition does not hold."""
+        if not self.begins.get(tp, 0) <= offset <= len(self.logs[tp]):
+            raise out_of_range(tp, offset)
+
     async def wait_for_news(self, timeout_s: float) -> None:
         """Wait until something was appended, committed or aborted."""
         try:
@@ -226,9 +232,9 @@ class _Group:
             leader = members[0]
             names = {name: m for name, m in self._members.items() if m in members}
             told = {name: member.grouping.describe() for name, member in names.items()}
-            partitions, owners = leader.grouping.assign(told)
+            partitions, owners, standbys = leader.grouping.assign(told)
             for name, assigned in partitions.items():
-                names[name].grouping.hear(owners)
+                names[name].grouping.hear(owners, standbys.get(name, ()))
                 await self._call(names[name], names[name].assign(assigned))
 
     @staticmethod
@@ -325,6 +331,55 @@ class MemoryCluster:
             assert run is not None  # noqa: S101 - below the end there is something
             position = run.next_offset
             yield run
+
+    def follower(self) -> "MemoryFollower":
+        """Return a new follower, not started."""
+        return MemoryFollower(self)
+
+
+class MemoryFollower:
+    """Reads partitions outside of the group."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self._cluster = cluster
+        self._positions: dict[TopicPartition, int] = {}
+
+    async def start(self) -> None:
+        """Connect."""
+        await self._cluster.answered()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+    def read_from(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions and no others from now on, each from its offset on."""
+        self._positions = dict(positions)
+
+    async def fetch(self, timeout_s: float) -> dict[TopicPartition, Run]:
+        """Return a bounded portion of what came, a run a partition; nothing after `timeout_s` without any."""
+        await self._cluster.answered()
+        runs = self._fetch_now()
+        if not runs:
+            await self._cluster.kafka.wait_for_news(timeout_s)
+            runs = self._fetch_now()
+        return runs
+
+    def _fetch_now(self) -> dict[TopicPartition, Run]:
+        kafka = self._cluster.kafka
+        runs = {}
+        for tp, position in self._positions.items():
+            kafka.check_position(tp, position)
+            run = kafka.read(tp, position, next(kafka.run_lengths))
+            if run is not None:
+                runs[tp] = run
+        self._positions |= {tp: run.next_offset for tp, run in runs.items()}
+        return runs
+
+    def heard(self, partition: TopicPartition) -> Heard | None:
+        """Return where a partition ended when it was last asked; None as long as it was not."""
+        if partition not in self._positions:
+            return None
+        return Heard(self._cluster.kafka.stable_end(partition), self._cluster.wall_ms())
 
 
 class MemoryProducer:
@@ -453,8 +508,7 @@ class MemorySource:
         runs = {}
         for tp in set(partitions) & self._positions.keys() - self._paused:
             position = self._positions[tp]
-            if not kafka.begins.get(tp, 0) <= position <= len(kafka.logs[tp]):
-                raise out_of_range(tp, position)
+            kafka.check_position(tp, position)
             run = kafka.read(tp, position, next(kafka.run_lengths))
             if run is not None:
                 runs[tp] = run

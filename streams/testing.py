@@ -14,6 +14,7 @@ import asyncio
 import itertools
 import shutil
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 from streams.app import Worker, WorkerSettings
@@ -21,10 +22,11 @@ from streams.engine import failpoints
 from streams.engine.clock import SystemClock
 from streams.engine.definitions import Table, Topic, Topology
 from streams.engine.failpoints import InjectedFailureError, Step
+from streams.engine.following import Standbys
 from streams.engine.layout import own_topics
 from streams.engine.meters import Meters
 from streams.engine.records import Record, TopicPartition
-from streams.engine.store import Store, StoreMemory
+from streams.engine.store import Position, Store, StoreMemory
 from streams.engine.task import State, Task
 from streams.memory import MemoryCluster, MemoryKafka
 
@@ -71,6 +73,7 @@ class Driver:
         self._engine_options = engine_options
         self._memory = StoreMemory(block_cache_bytes=1 << 20, write_buffer_bytes=4 << 20)
         self._workers: list[_Running] = []
+        self._folders: dict[Path, None] = {settings.data_dir / settings.app_id: None}
         self._read: dict[str, int] = {}
         self._wanted = workers
         self.crashes = 0
@@ -176,14 +179,25 @@ class Driver:
         }
 
     def stored(self, table: Table[T]) -> dict[str, T]:
-        """Return a table's rows as they lie on disk; no worker may run."""
-        rows: dict[str, T] = {}
-        folder = self.settings.data_dir / self.settings.app_id
-        for path in sorted(folder.iterdir()):
+        """Return a table's rows as they lie on disk; no worker may run.
+
+        Of a task that lies on several disks, those of the newest commit.
+        """
+        newest: dict[str, tuple[int, dict[str, T]]] = {}
+        for path in sorted(path for folder in self._folders for path in _paths(folder)):
             store = Store(path, self._memory)
-            rows |= {key: table.decode(value) for key, value in store.scan(table.name)}
+            position = store.position() or Position(partitions=0)
+            stands_at = sum(position.sources.values())
+            if stands_at >= newest.get(path.name, (0, {}))[0]:
+                rows = {key: table.decode(value) for key, value in store.scan(table.name)}
+                newest[path.name] = stands_at, rows
             store.close()
-        return rows
+        return {key: row for _, rows in newest.values() for key, row in rows.items()}
+
+    def followed(self) -> list[tuple[str, Store]]:
+        """Return id and store of each task that a running worker follows, as far as it is open."""
+        engines = [r.worker.engine for r in self._workers if not r.cluster.is_cut]
+        return [pair for engine in engines if engine for pair in engine.standbys.stores()]
 
     # -- faults ----------------------------------------------------------------------------------
 
@@ -215,9 +229,9 @@ class Driver:
 
     # -- workers ---------------------------------------------------------------------------------
 
-    def start_worker(self) -> None:
-        """Start one more worker, which joins the group."""
-        self._do(self._start())
+    def start_worker(self, settings: WorkerSettings | None = None) -> None:
+        """Start one more worker, which joins the group; with settings of its own, if it has some."""
+        self._do(self._start(settings or self.settings))
 
     def stop_worker(self, index: int = 0) -> None:
         """Stop a worker as SIGTERM does."""
@@ -234,7 +248,8 @@ class Driver:
 
     def lose_disk(self) -> None:
         """Delete all local state; no worker may run."""
-        shutil.rmtree(self.settings.data_dir / self.settings.app_id, ignore_errors=True)
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def tasks(self) -> dict[str, Task]:
         """Return the tasks that running workers own, by id."""
@@ -278,11 +293,12 @@ class Driver:
             kafka.create_topic(name, self.partitions)
         return kafka
 
-    async def _start(self) -> None:
+    async def _start(self, settings: WorkerSettings) -> None:
+        self._folders[settings.data_dir / settings.app_id] = None
         cluster = MemoryCluster(self.kafka, self.settings.app_id, self._clock.wall_ms)
         worker = Worker(
             self.topology,
-            self.settings,
+            settings,
             cluster,
             partitions=self.partitions,
             memory=self._memory,
@@ -356,6 +372,13 @@ class Driver:
             for engine in alive
             if engine is not None
             for task in engine.tasks.values()
+        ) and all(engine is None or self._is_level(engine.standbys) for engine in alive)
+
+    def _is_level(self, standbys: Standbys) -> bool:
+        """Tell whether a worker has read the tasks that it follows to their ends."""
+        ends = self.kafka.stable_end
+        return standbys.are_open() and all(
+            at >= ends(tp) for tp, at in standbys.positions().items()
         )
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -365,6 +388,10 @@ class Driver:
                 msg = f"the driver's workers did not settle within {_DEADLINE_S:g} s"
                 raise TimeoutError(msg)
             await self.kafka.wait_for_news(0.002)
+
+
+def _paths(folder: Path) -> Iterable[Path]:
+    return folder.iterdir() if folder.is_dir() else ()
 
 
 def records_of(events: Iterable[Any]) -> Iterator[tuple[bytes | None, bytes | None]]:

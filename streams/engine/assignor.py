@@ -1,12 +1,16 @@
-"""Which member gets which task: whole tasks, balanced, where the state lies (decision 0004)."""
+"""What the group's members tell its leader, and what the leader decides: whole tasks (decision 0004)."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from streams.engine.cluster import Assignment, Member, Owner
 from streams.engine.errors import StoreError, StoreFormatError
 from streams.engine.layout import Subtopology
+from streams.engine.placement import place, place_standbys
 from streams.engine.store import Store
+
+log = logging.getLogger(__name__)
 
 
 class TaskGrouping:
@@ -16,19 +20,22 @@ class TaskGrouping:
         self,
         subtopologies: Sequence[Subtopology],
         partitions: int,
-        stored: Callable[[], Mapping[str, int]],
-        web_address: str,
+        tell: Callable[[], Member],
+        standby_replicas: int = 0,
     ) -> None:
+        """`tell` returns what this member tells; `standby_replicas` counts where it is the leader."""
         self._subtopologies = subtopologies
         self._partitions = partitions
-        self._stored = stored
-        self._web_address = web_address
+        self._tell = tell
+        self._standby_replicas = standby_replicas
         self.owners: Sequence[Owner] = ()
         """Who owns what, as the leader told last."""
+        self.standbys: Sequence[str] = ()
+        """The tasks that this member follows, as the leader told last."""
 
     def describe(self) -> Member:
         """Return what this member tells the leader."""
-        return Member(self._stored(), self._web_address)
+        return self._tell()
 
     def assign(self, members: Mapping[str, Member]) -> Assignment:
         """Decide for all, as the group's leader."""
@@ -37,40 +44,32 @@ class TaskGrouping:
             for partition in range(self._partitions)
             for subtopology in self._subtopologies
         }
-        placed = place(list(tasks), {name: member.tasks for name, member in members.items()})
+        stored = {name: member.tasks for name, member in members.items()}
+        owned = {name: member.owned for name, member in members.items()}
+        disks = {name: member.disk for name, member in members.items()}
+        placed = place(list(tasks), stored, owned)
+        standbys = place_standbys(placed, stored, disks, self._standby_replicas)
+        self._say_what_is_missing(len(tasks), sum(map(len, standbys.values())), len(members))
         return Assignment(
             {name: [tp for task in ids for tp in tasks[task]] for name, ids in placed.items()},
             [Owner(members[name].web, ids) for name, ids in placed.items()],
+            standbys,
         )
 
-    def hear(self, owners: Sequence[Owner]) -> None:
-        """Hear who owns what, before the listener hears of its own partitions."""
+    def _say_what_is_missing(self, tasks: int, standbys: int, members: int) -> None:
+        wanted = tasks * min(self._standby_replicas, members - 1)
+        if standbys < wanted:
+            log.warning(
+                "%d of %d standbys have no place: workers with one HEADRACE_DATA_DIR, or without "
+                "HEADRACE_STANDBY_REPLICAS, do not follow each other",
+                wanted - standbys,
+                wanted,
+            )
+
+    def hear(self, owners: Sequence[Owner], standbys: Sequence[str] = ()) -> None:
+        """Hear who owns what and what to follow, before the listener hears of its own partitions."""
         self.owners = owners
-
-
-def place(tasks: Sequence[str], stored: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]:
-    """Return tasks by member: at most one more on any than on another, else where most of it is stored.
-
-    `stored` tells, by member, how far each task on its disk is restored.
-    """
-    members = sorted(stored)
-    smallest, larger = divmod(len(tasks), len(members))
-    placed: dict[str, list[str]] = {member: [] for member in members}
-
-    def has_room(member: str) -> bool:
-        full = sum(len(ids) > smallest for ids in placed.values())
-        return len(placed[member]) < smallest or (len(placed[member]) == smallest and full < larger)
-
-    homeless = []
-    for task in tasks:
-        holders = [m for m in members if task in stored[m] and has_room(m)]
-        if holders:
-            placed[max(holders, key=lambda m: stored[m][task])].append(task)
-        else:
-            homeless.append(task)
-    for task in homeless:
-        placed[min(members, key=lambda m: len(placed[m]))].append(task)
-    return placed
+        self.standbys = standbys
 
 
 def stored_tasks(folder: Path) -> dict[str, int]:

@@ -106,10 +106,16 @@ class Listener(Protocol):
 
 
 class Member(NamedTuple):
-    """What a group member tells the leader: its name, and how far each task on its disk is restored."""
+    """What a group member tells the leader."""
 
     tasks: Mapping[str, int]
+    """How far each task on its disk is restored."""
     web: str = ""
+    """Where its web view is."""
+    owned: Sequence[str] = ()
+    """The tasks that it owned until now."""
+    disk: str = ""
+    """A name of the disk that it writes to, if it can follow tasks that it does not own."""
 
 
 class Owner(NamedTuple):
@@ -124,6 +130,8 @@ class Assignment(NamedTuple):
 
     partitions: Mapping[str, Sequence[TopicPartition]]
     owners: Sequence[Owner]
+    standbys: Mapping[str, Sequence[str]]
+    """The tasks that a member follows without owning them, by member id; no entry: none."""
 
 
 class Grouping(Protocol):
@@ -135,8 +143,8 @@ class Grouping(Protocol):
     def assign(self, members: Mapping[str, Member]) -> Assignment:
         """Decide for all, as the group's leader."""
 
-    def hear(self, owners: Sequence[Owner]) -> None:
-        """Hear who owns what, before the listener hears of its own partitions.
+    def hear(self, owners: Sequence[Owner], standbys: Sequence[str] = ()) -> None:
+        """Hear who owns what and what to follow, before the listener hears of its own partitions.
 
         Empty where the leader does not tell: one of an earlier version.
         """
@@ -184,6 +192,35 @@ class Source(Protocol):
         """Leave the present generation and join anew."""
 
 
+class Heard(NamedTuple):
+    """Where a partition ended (read_committed), and when Kafka said so (wall time, ms)."""
+
+    offset: int
+    at_ms: int
+
+
+class Follower(Protocol):
+    """Reads partitions outside of the group, read_committed, on and on."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+    def read_from(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions and no others from now on, each from its offset on."""
+
+    async def fetch(self, timeout_s: float) -> dict[TopicPartition, Run]:
+        """Return a bounded portion of what came, a run a partition; nothing after `timeout_s` without any.
+
+        Raises StateMismatchError for a position that the partition does not hold.
+        """
+
+    def heard(self, partition: TopicPartition) -> Heard | None:
+        """Return where a partition ended when it was last asked; None as long as it was not."""
+
+
 class Cluster(Protocol):
     """A Kafka cluster, as one application's group sees it."""
 
@@ -212,3 +249,6 @@ class Cluster(Protocol):
 
     def read(self, partition: TopicPartition, bounds: Bounds) -> AsyncIterator[Run]:
         """Yield the committed records from `bounds.begin` on until everything below `bounds.end` was read."""
+
+    def follower(self) -> Follower:
+        """Return a new follower, not started."""

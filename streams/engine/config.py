@@ -22,6 +22,8 @@ class EngineConfig:
     web_address: str = ""
     reset: bool = False
     """Whether a task goes on with what an input holds where its committed offset is of no use any more."""
+    standby_replicas: int = 0
+    """By how many other workers each task is followed, if there are so many."""
 
     lock_timeout_s: float = 10.0
     """How long a task's folder may stay locked by its former owner before the start fails."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from streams.engine import counting
 from streams.engine.assignor import TaskGrouping, stored_tasks
 from streams.engine.clock import Clock, SystemClock
-from streams.engine.cluster import Bounds, Cluster, Owner, Source
+from streams.engine.cluster import Bounds, Cluster, Member, Owner, Source
 from streams.engine.committing import start_commit
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Topology
@@ -28,6 +28,7 @@ from streams.engine.errors import (
     UnwritableRowError,
 )
 from streams.engine.failpoints import InjectedFailureError, Step, reach
+from streams.engine.following import Standbys
 from streams.engine.gauges import readings
 from streams.engine.inputs import watch_inputs
 from streams.engine.layout import Subtopology, subtopologies
@@ -38,12 +39,14 @@ from streams.engine.metrics import (
     FENCES,
     LOOP_AGE,
     REBALANCES,
+    STANDBY_LAG,
 )
 from streams.engine.pace import Pace
 from streams.engine.processing import Deliver, OvertakenError, process
 from streams.engine.records import TopicPartition
+from streams.engine.standby import disk_name
 from streams.engine.store import StoreMemory
-from streams.engine.taking import take
+from streams.engine.taking import take, use
 from streams.engine.task import State, Task
 
 log = logging.getLogger(__name__)
@@ -107,6 +110,16 @@ class Engine:
         self._loop: asyncio.Task[None] | None = None
         self._fences = 0
         self._is_member = False
+        self.standbys = Standbys(
+            self._subtopologies,
+            partitions,
+            cluster=cluster,
+            config=config,
+            clock=self.clock,
+            memory=self._memory,
+            is_busy=self._is_busy,
+        )
+        self._disk = ""
         self._stored: dict[str, int] = {}
         """How far each task is restored that lies on this disk and is not owned here."""
 
@@ -140,24 +153,30 @@ class Engine:
         now_s = self.clock.monotonic_s()
         yield LOOP_AGE, (), now_s - self.turned_s
         yield from readings(list(self.tasks.values()), self._source, now_s)
+        yield from ((STANDBY_LAG, (id_,), lag) for id_, lag in self.standbys.lags().items())
 
     # -- life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Join the group and begin to work. Raises HeadraceError where Kafka is not there."""
-        self._grouping = TaskGrouping(
-            self._subtopologies,
-            self.partitions,
-            lambda: self._stored | {t.id: t.stored() for t in self.tasks.values() if t.store},
-            self.config.web_address,
-        )
+        replicas = self.config.standby_replicas
+        self._grouping = TaskGrouping(self._subtopologies, self.partitions, self._tell, replicas)
         self._stored = stored_tasks(self.config.data_dir / self.config.application_id)
+        if replicas:
+            self._disk = disk_name(self.config.data_dir)
+            self._spawn(self.standbys.run(), "standbys")
         topics = sorted({t.name for s in self._subtopologies for t in s.inputs})
         self._source = self.cluster.source(topics, self, self._grouping)
         await self._source.start()
         watch = watch_inputs(self.cluster, topics, self.tasks.values, self.partitions)
         self._spawn(watch, "watching the inputs")
         self._loop = self._spawn(self._run(), "engine")
+
+    def _tell(self) -> Member:
+        """Return what the group's leader is told."""
+        owned = {t.id: t.stored() or self._stored.get(t.id, 0) for t in self.tasks.values()}
+        stored = self._stored | self.standbys.stored() | owned
+        return Member(stored, self.config.web_address, list(owned), self._disk)
 
     async def stop(self) -> None:
         """Finish the batch, commit, let go of everything and leave the group."""
@@ -183,6 +202,7 @@ class Engine:
         await asyncio.gather(*beside, return_exceptions=True)
         for owned in self.tasks.values():
             owned.close()
+        self.standbys.close()
         self.tasks.clear()
         self._owners.clear()
 
@@ -233,9 +253,14 @@ class Engine:
         if self._leaving:  # everything is handed over already; the group hears of it in a moment
             return
         wanted = dict(map(self._task_of, partitions))
+        assert self._grouping is not None  # noqa: S101 - through it came the assignment
+        followed = self._grouping.standbys
+        self._stored |= self.standbys.stored()
         for task_id in self.tasks.keys() - wanted.keys():
             gone = self.tasks.pop(task_id)
-            self._stored[task_id] = gone.stored()
+            self._stored[task_id] = gone.stored() or self._stored.get(task_id, 0)
+            if task_id in followed:
+                self.standbys.keep(task_id, gone.give_store())
             gone.close()
             reach(Step.REVOKE_AFTER_CLOSE)
         self._owners.clear()
@@ -252,9 +277,12 @@ class Engine:
                     dead_letters_topic=self.topology.dead_letters,
                     meters=self.meters,
                 )
+                if (store := self.standbys.release(task_id)) is not None:
+                    use(self.tasks[task_id], store)
             task = self.tasks[task_id]
             self._owners |= dict.fromkeys(task.inputs, task)
             self._take(task)
+        self.standbys.follow(followed)
         if self._is_looked_for_elsewhere(set(wanted)) and self._source is not None:
             log.info("the group has another address of this worker: it is told anew")
             self._source.rejoin()
@@ -497,6 +525,10 @@ class Engine:
         else:
             task.retakes = 0
             self._fences = 0  # only a row of them without a commit between is a quarrel
+
+    def _is_busy(self) -> bool:
+        """Tell whether the tasks have work that others on this worker should not hold up."""
+        return self._backlog() > 0 or any(t.state is State.TAKING for t in self.tasks.values())
 
     def _backlog(self) -> int:
         source = self._source

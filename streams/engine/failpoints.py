@@ -37,6 +37,9 @@ class Step(StrEnum):
     REVOKE_BEFORE_COMMIT = "revoke.before_commit"
     REVOKE_AFTER_COMMIT = "revoke.after_commit"
     REVOKE_AFTER_CLOSE = "revoke.after_close"
+    STANDBY_BEFORE_OPEN = "standby.before_open"
+    STANDBY_AFTER_RUN = "standby.after_run"
+    STANDBY_BEFORE_RELEASE = "standby.before_release"
 
 
 class InjectedFailureError(Exception):

@@ -33,6 +33,7 @@ from streams.engine.kafka_client import (
     raise_denial,
     stop_consumer,
 )
+from streams.engine.kafka_follower import KafkaFollower
 from streams.engine.kafka_member import KafkaSource
 from streams.engine.kafka_once import send_once
 from streams.engine.kafka_topics import TopicsRequest, topic_states
@@ -177,6 +178,10 @@ class KafkaCluster:
             raise KafkaUnavailableError(error_text(error)) from error
         finally:
             await stop_consumer(reader)
+
+    def follower(self) -> KafkaFollower:
+        """Return a new follower, not started."""
+        return KafkaFollower(self.options.client, self.options.request_timeout_ms)
 
     def _new_reader(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(

@@ -1,7 +1,7 @@
 """A Grouping behind aiokafka's assignor interface, and how members' words travel in its user data."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,8 +15,17 @@ from streams.engine.kafka_client import by_topic
 
 log = logging.getLogger(__name__)
 
+
+class Told(msgspec.Struct, frozen=True):
+    """What the leader tells a member."""
+
+    owners: Sequence[Owner] = ()
+    standbys: Sequence[str] = ()
+    """The tasks that this member follows."""
+
+
 _decode_member: Final = msgspec.json.Decoder(Member).decode
-_decode_owners: Final = msgspec.json.Decoder(list[Owner]).decode
+_decode_told: Final = msgspec.json.Decoder(list[Owner] | Told).decode
 
 
 class KafkaAssignor:
@@ -37,8 +46,10 @@ class KafkaAssignor:
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """Return what this member tells the leader."""
-        # Spaces behind JSON mean nothing, to workers of other versions either.
-        told = msgspec.json.encode(self._grouping.describe()) + b" " * self._asked_anew
+        member = self._grouping.describe()
+        # Without standbys in the form that all versions read: a rolling upgrade moves nothing. Spaces
+        # behind JSON mean nothing, to workers of other versions either.
+        told = msgspec.json.encode(member if member.disk else member[:2]) + b" " * self._asked_anew
         return ConsumerProtocolMemberMetadata(
             version=0, subscription=sorted(topics), user_data=told
         )
@@ -50,18 +61,23 @@ class KafkaAssignor:
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
         """Return the leader's decision."""
         told = {name: member_of(metadata.user_data) for name, metadata in members.items()}
-        partitions, owners = self._grouping.assign(told)
-        everybody = msgspec.json.encode(owners)
+        partitions, owners, standbys = self._grouping.assign(told)
+        everybody = msgspec.json.encode(owners)  # as to members: in the form that all versions read
         return {
             name: ConsumerProtocolMemberAssignment(
-                version=0, assignment=by_topic(assigned), user_data=everybody
+                version=0,
+                assignment=by_topic(assigned),
+                user_data=msgspec.json.encode(Told(owners, standbys[name]))
+                if standbys.get(name)
+                else everybody,
             )
             for name, assigned in partitions.items()
         }
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
-        """Pass on who owns what; of its partitions the listener hears next."""
-        self._grouping.hear(_owners_of(assignment.user_data))
+        """Pass on who owns what and what to follow; of its partitions the listener hears next."""
+        told = _told_by_leader(assignment.user_data)
+        self._grouping.hear(told.owners, told.standbys)
 
 
 def told_by(metadata: bytes) -> Member:
@@ -81,10 +97,11 @@ def member_of(user_data: bytes | None) -> Member:
         return Member({})
 
 
-def _owners_of(user_data: bytes | None) -> list[Owner]:
+def _told_by_leader(user_data: bytes | None) -> Told:
     """Return what the leader tells; nothing if it is of a version that tells nothing, or else."""
     try:
-        return _decode_owners(user_data) if user_data else []
+        told = _decode_told(user_data) if user_data else Told()
     except msgspec.MsgspecError as error:
         log.warning("the group's leader tells what cannot be read: %s", error)
-        return []
+        return Told()
+    return told if isinstance(told, Told) else Told(told)

@@ -141,7 +141,8 @@ class Store:
         self._memory = memory or StoreMemory()
         tables = tuple(tables)
         self._windowed = {table.name for table in tables if isinstance(table, WindowedTable)}
-        self._parts = len(tables)
+        self._tables = len(tables)
+        self._parts = 0
         access = AccessType.read_only() if read_only else AccessType.read_write()
         if read_only and not path.is_dir():  # rocksdict would make the folder
             raise StoreError(f"{path}: there is no such folder")
@@ -160,16 +161,26 @@ class Store:
         except StoreError:
             self._db.close()
             raise
-        self._memory.open_parts += self._parts
+        self.begin_reads()
 
     def close(self) -> None:
         """Close it; the folder's lock is free afterwards."""
-        self._memory.open_parts -= self._parts
-        self._parts = 0
+        self.end_reads()
         try:
             self._db.close()
         except Exception as error:  # noqa: BLE001 - a full disk: what is not here is in the changelog
             log.warning("%s", _store_error(self.path, error))
+
+    def begin_reads(self) -> None:
+        """Have a share of the worker's decoded rows, as a store of a task that is owned has."""
+        self.end_reads()
+        self._parts = self._tables
+        self._memory.open_parts += self._parts
+
+    def end_reads(self) -> None:
+        """Leave that share to others: nobody reads from this store, or not for now."""
+        self._memory.open_parts -= self._parts
+        self._parts = 0
 
     def position(self) -> Position | None:
         """Return the point that the rows belong to; None for a new store.
@@ -338,6 +349,14 @@ def _index(batch: WriteBatch, index: bytes, rows: Iterable[tuple[bytes, bytes | 
 def discard(path: Path) -> None:
     """Delete a store's folder, to be rebuilt from the changelog; what cannot be deleted stays."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Delete a store's folder: its old rows must not be taken for the rebuilt ones. Raises StoreError."""
+    discard(path)
+    if path.exists():
+        msg = f"{path} is to be rebuilt and cannot be deleted: delete it, and start again"
+        raise StoreError(msg)
 
 
 def ensure_writable(data_dir: Path) -> None:

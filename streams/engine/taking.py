@@ -24,7 +24,7 @@ from streams.engine.metrics import RESTORED_RECORDS
 from streams.engine.notes import noted
 from streams.engine.progress import Restoring
 from streams.engine.records import TopicPartition
-from streams.engine.store import Position, Store, StoreMemory, discard
+from streams.engine.store import Position, Store, StoreMemory, remove
 from streams.engine.table import part_of
 from streams.engine.task import Task
 
@@ -85,7 +85,7 @@ async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
     deadline = task.clock.monotonic_s() + task.config.lock_timeout_s
     while task.store is None:
         try:
-            _use(task, _usable(task, _store(task, memory), memory))
+            use(task, _usable(task, _store(task, memory), memory))
         except StoreLockedError:
             if task.clock.monotonic_s() > deadline:
                 raise
@@ -96,7 +96,7 @@ async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
                 raise StoreError(msg) from error
             rebuilt = True
             log.warning("%s; it is rebuilt from the changelog", error)
-            _discard(task)
+            remove(task.path)
     position = task.store.position()
     if position is not None and position.partitions != partitions:
         msg = (
@@ -124,23 +124,17 @@ def _usable(task: Task, store: Store, memory: StoreMemory) -> Store:
 
 def _emptied(task: Task, store: Store, memory: StoreMemory) -> Store:
     store.close()
-    _discard(task)
+    remove(task.path)
     return _store(task, memory)
-
-
-def _discard(task: Task) -> None:
-    """Delete the store's folder; its old rows must not be taken for the rebuilt ones."""
-    discard(task.path)
-    if task.path.exists():
-        msg = f"{task.path} is to be rebuilt and cannot be deleted: delete it, and start again"
-        raise StoreError(msg)
 
 
 def _store(task: Task, memory: StoreMemory) -> Store:
     return Store(task.path, memory, tables=task.subtopology.tables)
 
 
-def _use(task: Task, store: Store) -> None:
+def use(task: Task, store: Store) -> None:
+    """Give the task an open store, such as that of its standby."""
+    store.begin_reads()
     task.store = store
     task.parts = {t.name: part_of(t, store) for t in task.subtopology.tables}
 
@@ -161,8 +155,9 @@ async def _restore(
         for name, tp in changelogs.items()
     ):
         log.warning("%s does not belong to the changelog any more; it is rebuilt", task.path)
-        _use(task, _emptied(task, task.store, memory))
+        use(task, _emptied(task, task.store, memory))
         position = _beginning(task, partitions)
+    task.position = position  # a worker that restores tells the group how far it is
     if (
         task.config.exactly_once
         and committed.sources
@@ -170,7 +165,6 @@ async def _restore(
     ):
         # State and offsets move together (law 2): of the same commit there is nothing to read. A
         # store half restored has no sources.
-        task.position = position
         return
     for part in task.parts.values():
         part.reset()
@@ -222,6 +216,7 @@ async def _restore_table(
             (key, value) for key, value in zip(run.keys, run.values, strict=True) if key is not None
         )
         store.write({name: rows}, position, logged=False)
+        task.position = position
         restoring.add(run)
         task.restored_records += len(run.offsets)
         task.meters.add(RESTORED_RECORDS, len(run.offsets), task.id, name)

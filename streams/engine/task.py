@@ -324,6 +324,13 @@ class Task:
             self.store = None
         discard(self.path)
 
+    def give_store(self) -> Store | None:
+        """Let go of the task, but not of its open store: return that, if there is one."""
+        self.parts = {}
+        store, self.store = self.store, None
+        self.close()
+        return store
+
     def close(self) -> None:
         """Let go of the task: its store is free for another owner."""
         self.forget()

@@ -17,7 +17,16 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import TopicSpec, ensure_topics
 from streams.engine.assignor import TaskGrouping
-from streams.engine.cluster import Bounds, Cluster, Committed, Extent, Owner, Producer, Source
+from streams.engine.cluster import (
+    Bounds,
+    Cluster,
+    Committed,
+    Extent,
+    Member,
+    Owner,
+    Producer,
+    Source,
+)
 from streams.engine.definitions import Topic
 from streams.engine.errors import (
     CommitFailedError,
@@ -551,7 +560,8 @@ class Worker:
         self.heard = Heard()
         inputs = tuple(Topic(name, (), str) for name in topics)
         self.web = web
-        self.grouping = TaskGrouping([Subtopology("all", (), inputs, ())], partitions, dict, web)
+        subtopology = Subtopology("all", (), inputs, ())
+        self.grouping = TaskGrouping([subtopology], partitions, lambda: Member({}, web))
         self.source = cluster.source(topics, self.heard, self.grouping)
         self._tasks = {n: {TopicPartition(topic, n) for topic in topics} for n in range(partitions)}
 

@@ -72,18 +72,36 @@ async def _crash_while_revoked(
     heir.kill()
 
 
+async def _crash_as_standby(
+    trial: Trial, step: Step, victim: WorkerProcess, heir: WorkerProcess
+) -> None:
+    """Crash while tasks of another worker are followed, or as they are taken over after its death."""
+    heir.start(headrace_standby_replicas=1)
+    await heir.says("taken, reads on", times=trial.partitions)
+    _arm(trial, step, victim, visits=1, standby_replicas=1)
+    if step is Step.STANDBY_BEFORE_RELEASE:
+        await victim.says("its standby is level")
+        heir.kill()
+    await _died(trial, step, victim)
+    heir.kill()
+
+
 _CRASHES: dict[str, Callable[[Trial, Step, WorkerProcess, WorkerProcess], Awaitable[None]]] = {
     "take": partial(_crash_while_taking, from_nothing=False),
     "restore": partial(_crash_while_taking, from_nothing=True),
     "process": _crash_at_work,
     "commit": _crash_at_work,
     "revoke": _crash_while_revoked,
+    "standby": _crash_as_standby,
 }
 
 
-def _arm(trial: Trial, step: Step, victim: WorkerProcess, *, visits: int) -> None:
+def _arm(
+    trial: Trial, step: Step, victim: WorkerProcess, *, visits: int, standby_replicas: int = 0
+) -> None:
     """Start a worker that crashes at one of its first visits of a step."""
-    victim.start(headrace_failpoints=f"{step}=crash@{trial.chance.randint(1, visits)}")
+    failpoint = f"{step}=crash@{trial.chance.randint(1, visits)}"
+    victim.start(headrace_failpoints=failpoint, headrace_standby_replicas=standby_replicas)
 
 
 async def _died(trial: Trial, step: Step, victim: WorkerProcess) -> None:

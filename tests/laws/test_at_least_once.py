@@ -67,7 +67,13 @@ def check_nothing_is_lost(world: World) -> None:
 def test_a_blow_at_any_step_loses_nothing(
     step: Step, kind: Kind, late: int, portions: Sequence[Sequence[Piped]], cut: Cuts
 ) -> None:
-    with World(cut, processing_guarantee="at_least_once") as world:
+    standbys = 1 if step.value.startswith("standby.") else 0
+    with World(
+        cut,
+        disks=1 + standbys,
+        standby_replicas=standbys,
+        processing_guarantee="at_least_once",
+    ) as world:
         Blow(step, kind, late).arm(world)
         world.live_three_times(portions)
         check_nothing_is_lost(world)

@@ -40,7 +40,8 @@ portions = st.lists(inputs(max_size=10), min_size=3, max_size=3)
 def test_a_blow_at_any_step_changes_nothing(
     step: Step, kind: Kind, late: int, portions: Sequence[Sequence[Piped]], cut: Cuts
 ) -> None:
-    with World(cut) as world:
+    standbys = 1 if step.value.startswith("standby.") else 0
+    with World(cut, disks=1 + standbys, standby_replicas=standbys) as world:
         Blow(step, kind, late).arm(world)
         world.live_three_times(portions)
         if late == 1:
@@ -75,11 +76,11 @@ lives = st.lists(
 
 
 @settings(max_examples=max(8, settings().max_examples // 2))
-@given(lives=lives, cut=cuts)
+@given(lives=lives, cut=cuts, disks=st.integers(1, 3), standbys=st.integers(0, 2))
 def test_no_number_of_blows_joins_and_lost_disks_changes_anything(
-    lives: Sequence[Life], cut: Cuts
+    lives: Sequence[Life], cut: Cuts, disks: int, standbys: int
 ) -> None:
-    with World(cut) as world:
+    with World(cut, disks=disks, standby_replicas=standbys) as world:
         for life in lives:
             world.kill()
             if life.loses_disk:

@@ -227,7 +227,10 @@ cuts = st.builds(
 class World:
     """Workers on the driver in a folder of their own, and all that was piped so far."""
 
-    def __init__(self, cut: Cuts | None = None, *, workers: int = 1, **settings: Any) -> None:
+    def __init__(
+        self, cut: Cuts | None = None, *, workers: int = 1, disks: int = 1, **settings: Any
+    ) -> None:
+        """Workers write to so many disks in turns."""
         cut = cut or Cuts()
         self.folder = Path(tempfile.mkdtemp(prefix="headrace-law-"))
         self.sources: dict[str, dict[int, list[Source]]] = {
@@ -241,9 +244,11 @@ class World:
             max_output_bytes=limit - RECORD_OVERHEAD_BYTES,
             fails=lambda event: event["event_id"].startswith(BRITTLE),
         )
+        self._disks = [self._settings(f"disk-{number}", **settings) for number in range(disks)]
+        self._started = 0
         self.driver = Driver(
             WORLD,
-            self._settings(**settings),
+            self._disks[0],
             partitions=PARTITIONS,
             workers=workers,
             max_batch_records=cut.max_batch_records,
@@ -254,9 +259,11 @@ class World:
         self.driver.cut_input(cut.run_lengths)
         self.driver.delay_answers(cut.delays)
 
-    def _settings(self, **settings: Any) -> Settings:
+    def _settings(self, disk: str, **settings: Any) -> Settings:
         return load_settings(
-            data_dir=self.folder, vip_orders=VIP_ORDERS, **{"commit_interval_ms": 1} | settings
+            data_dir=self.folder / disk,
+            vip_orders=VIP_ORDERS,
+            **{"commit_interval_ms": 1} | settings,
         )
 
     def __enter__(self) -> Self:
@@ -291,7 +298,8 @@ class World:
     def start(self, workers: int) -> None:
         """Start so many workers; one that a crash or failure strikes stays down until `revive`."""
         for _ in range(workers):
-            self.driver.start_worker()
+            self.driver.start_worker(self._disks[self._started % len(self._disks)])
+            self._started += 1
 
     def kill(self) -> None:
         """Kill all workers."""
@@ -337,9 +345,18 @@ class World:
         assert diff(expected, outcome_of(driver, live_tables(driver), expected)) == []
         assert diff(expected, outcome_of(driver, changelog_tables(driver), expected)) == []
         self.check_positions()
+        self.check_standbys()
         while driver.workers:
             driver.stop_worker()
         assert diff(expected, outcome_of(driver, stored_tables(driver), expected)) == []
+
+    def check_standbys(self) -> None:
+        """Assert that every standby has the rows of the task that it follows."""
+        for task_id, copy in self.driver.followed():
+            task = self.driver.tasks()[task_id]
+            assert task.store is not None
+            for table in task.parts:
+                assert list(copy.scan(table)) == list(task.store.scan(table))
 
     def check_positions(self) -> None:
         """Assert that all input is committed."""

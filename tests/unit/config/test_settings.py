@@ -58,6 +58,7 @@ def test_every_setting_has_the_name_that_was_promised() -> None:
         "HEADRACE_PROCESSING_GUARANTEE",
         "HEADRACE_HIGH_VALUE_AMOUNT",
         "HEADRACE_VIP_ORDERS",
+        "HEADRACE_STANDBY_REPLICAS",
         "HEADRACE_WEB_HOST",
         "HEADRACE_WEB_PORT",
         "HEADRACE_INSTANCE_ID",
@@ -137,6 +138,7 @@ def test_an_amount_is_exact_in_cents(amount: str | float) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("standby_replicas", "-1"),
         ("commit_interval_ms", "soon"),
         ("commit_interval_ms", "0"),
         ("commit_interval_ms", "100.5"),

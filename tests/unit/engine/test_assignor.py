@@ -1,14 +1,11 @@
-"""Who gets which task: whole tasks, balanced, where the state lies."""
+"""What members tell, what the leader decides, and what of it everybody hears."""
 
-from collections.abc import Mapping
+import logging
 from pathlib import Path
-from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from streams.engine.assignor import TaskGrouping, place, stored_tasks
+from streams.engine.assignor import TaskGrouping, stored_tasks
 from streams.engine.cluster import Member, Owner
 from streams.engine.definitions import Topic
 from streams.engine.errors import StoreFormatError
@@ -16,117 +13,14 @@ from streams.engine.layout import Subtopology
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store
 
-Stored = dict[str, dict[str, int]]
 
-TASKS = st.integers(0, 12).map(lambda n: [f"orders-{i}" for i in range(n)])
-MEMBERS = st.lists(st.sampled_from("abcdefg"), min_size=1, unique=True)
-
-
-@st.composite
-def groups(draw: st.DrawFn) -> tuple[list[str], Stored]:
-    """Tasks, and what members have of them on their disks: also of tasks that are gone."""
-    tasks, members = draw(TASKS), draw(MEMBERS)
-    known = st.sampled_from([*tasks, "gone-1"])
-    disks = st.dictionaries(known, st.integers(0, 5), max_size=len(tasks) + 1)
-    return tasks, {member: draw(disks) for member in members}
-
-
-def settled(tasks: list[str], members: list[str]) -> Stored:
-    """Return a group that has shared its tasks out, each stored by its owner alone."""
-    placed = place(tasks, {member: {} for member in members})
-    return {member: dict.fromkeys(ids, 7) for member, ids in placed.items()}
-
-
-@settings(deadline=None)
-@given(groups())
-def test_each_task_goes_to_one_member_and_none_has_two_more_than_another(
-    group: tuple[list[str], Stored],
-) -> None:
-    tasks, stored = group
-    placed = place(tasks, stored)
-    assert placed.keys() == stored.keys()
-    assert sorted(task for ids in placed.values() for task in ids) == sorted(tasks)
-    sizes = [len(ids) for ids in placed.values()]
-    assert max(sizes) - min(sizes) <= 1
-
-
-@settings(deadline=None)
-@given(groups())
-def test_a_task_goes_where_most_of_it_is_stored_unless_that_member_has_its_share(
-    group: tuple[list[str], Stored],
-) -> None:
-    tasks, stored = group
-    placed = place(tasks, stored)
-    for member, ids in placed.items():
-        for task in ids:
-            for other, disk in stored.items():
-                if disk.get(task, -1) > stored[member].get(task, -1):
-                    assert len(placed[other]) >= len(tasks) // len(stored)
-
-
-@settings(deadline=None)
-@given(groups(), st.randoms(use_true_random=False))
-def test_the_order_in_which_members_and_disks_are_told_makes_no_difference(
-    group: tuple[list[str], Stored], random: Random
-) -> None:
-    tasks, stored = group
-
-    def shuffled(told: Mapping[str, object]) -> list[str]:
-        keys = list(told)
-        random.shuffle(keys)
-        return keys
-
-    again = {m: {t: stored[m][t] for t in shuffled(stored[m])} for m in shuffled(stored)}
-    assert place(tasks, again) == place(tasks, stored)
-
-
-@settings(deadline=None)
-@given(TASKS, MEMBERS)
-def test_nothing_moves_where_nothing_changed(tasks: list[str], members: list[str]) -> None:
-    stored = settled(tasks, members)
-    placed = place(tasks, stored)
-    assert {m: sorted(ids) for m, ids in placed.items()} == {
-        m: sorted(disk) for m, disk in stored.items()
-    }
-
-
-@settings(deadline=None)
-@given(TASKS, MEMBERS)
-def test_a_newcomer_gets_its_share_and_nothing_else_moves(
-    tasks: list[str], members: list[str]
-) -> None:
-    stored = settled(tasks, members)
-    placed = place(tasks, {**stored, "newcomer": {}})
-    for member, disk in stored.items():
-        assert set(placed[member]) <= disk.keys()
-    assert len(placed["newcomer"]) <= -(-len(tasks) // (len(members) + 1))
-
-
-@settings(deadline=None)
-@given(TASKS, MEMBERS, st.data())
-def test_who_stays_keeps_all_when_another_leaves(
-    tasks: list[str], members: list[str], data: st.DataObject
-) -> None:
-    stored = settled(tasks, [*members, "other"])
-    del stored[data.draw(st.sampled_from(sorted(stored)))]
-    placed = place(tasks, stored)
-    for member, disk in stored.items():
-        assert disk.keys() <= set(placed[member])
-
-
-def test_of_two_that_have_a_task_on_disk_the_one_that_is_further_gets_it() -> None:
-    stored = {"a": {"orders-0": 5}, "b": {"orders-0": 9, "orders-1": 2}, "c": {"orders-1": 1}}
-    placed = place(["orders-0", "orders-1", "orders-2"], stored)
-    assert placed == {"a": ["orders-2"], "b": ["orders-0"], "c": ["orders-1"]}
-
-
-def grouping(partitions: int = 3) -> TaskGrouping:
+def grouping(partitions: int = 3, standby_replicas: int = 0) -> TaskGrouping:
     orders, users, visits = (Topic(name, (), str) for name in ("orders", "users", "visits"))
     return TaskGrouping(
         [Subtopology("orders", (), (users, orders), ()), Subtopology("visits", (), (visits,), ())],
         partitions,
-        lambda: {"orders-1": 7},
-        "host:6066",
+        lambda: Member({"orders-1": 7}, "host:6066"),
+        standby_replicas,
     )
 
 
@@ -136,7 +30,8 @@ def test_a_member_tells_its_disk_and_its_address() -> None:
 
 def test_inputs_of_a_task_stay_together_and_every_partition_has_one_owner() -> None:
     members = {"a": Member({}), "b": Member({"orders-1": 3}, "web")}
-    assigned, owners = grouping().assign(members)
+    assigned, owners, standbys = grouping().assign(members)
+    assert not any(standbys.values())
     everything = [tp for tps in assigned.values() for tp in tps]
     assert sorted(everything) == sorted(
         TopicPartition(topic, n) for topic in ("orders", "users", "visits") for n in range(3)
@@ -158,8 +53,31 @@ def test_a_grouping_knows_what_it_heard_last() -> None:
     one = grouping()
     assert list(one.owners) == []
     one.hear([Owner("a:1", ["orders-0"])])
-    one.hear([Owner("b:2", ["orders-0"])])
+    one.hear([Owner("b:2", ["orders-0"])], ["orders-1"])
     assert list(one.owners) == [Owner("b:2", ["orders-0"])]
+    assert list(one.standbys) == ["orders-1"]
+
+
+def test_each_task_is_followed_on_another_disk_than_its_owner_writes_to() -> None:
+    members = {
+        "a": Member({"orders-0": 9}, owned=["orders-0"], disk="one"),
+        "b": Member({}, disk="one"),
+        "c": Member({"orders-0": 9}, disk="two"),
+    }
+    _, owners, standbys = grouping(1, standby_replicas=1).assign(members)
+    assert [list(owner.tasks) for owner in owners] == [["orders-0"], ["visits-0"], []]
+    assert standbys == {"a": [], "b": [], "c": ["orders-0", "visits-0"]}
+
+
+@pytest.mark.parametrize(("disks", "warns"), [(["one", "one"], True), (["one", "two"], False)])
+def test_standbys_that_have_no_place_are_told(
+    disks: list[str], *, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    members = {name: Member({}, disk=disk) for name, disk in zip("ab", disks, strict=True)}
+    with caplog.at_level(logging.WARNING):
+        grouping(standby_replicas=2).assign(members)
+    told = ["6 of 6 standbys have no place" in record.message for record in caplog.records]
+    assert told == ([True] if warns else [])
 
 
 def test_stored_tasks_are_those_whose_store_can_be_read(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What members and leader tell each other; those of another version included."""
 
+from collections.abc import Sequence
+
 import pytest
 from aiokafka.coordinator.protocol import (
     ConsumerProtocolMemberAssignment,
@@ -13,10 +15,10 @@ from streams.engine.kafka_assignor import KafkaAssignor, member_of
 from streams.engine.layout import Subtopology
 
 
-def grouping(web: str) -> TaskGrouping:
+def grouping(web: str, disk: str = "", owned: Sequence[str] = ()) -> TaskGrouping:
     orders = Topic("orders", (), str)
     subtopology = Subtopology("orders", (), (orders,), ())
-    return TaskGrouping([subtopology], 2, lambda: {"orders-1": 7}, web)
+    return TaskGrouping([subtopology], 2, lambda: Member({"orders-1": 7}, web, owned, disk), 1)
 
 
 def metadata(user_data: bytes | None) -> ConsumerProtocolMemberMetadata:
@@ -35,6 +37,30 @@ def test_what_a_member_tells_is_what_the_leader_reads_and_what_the_leader_tells_
     decode = ConsumerProtocolMemberAssignment.decode
     KafkaAssignor(two).on_assignment(decode(answers["b"].encode()))
     assert list(two.owners) == [Owner("one:1", ["orders-1"]), Owner("two:2", ["orders-0"])]
+
+
+def test_each_member_hears_what_it_is_to_follow_and_all_who_owns_what() -> None:
+    one, two = grouping("one:1", "a disk", ["orders-1"]), grouping("two:2", "another")
+    told = {
+        "a": KafkaAssignor(one).metadata(["orders"]),
+        "b": KafkaAssignor(two).metadata(["orders"]),
+    }
+    assert member_of(told["a"].user_data) == Member(
+        {"orders-1": 7}, "one:1", ["orders-1"], "a disk"
+    )
+    answers = KafkaAssignor(one).assign(None, told)
+    for assignor, answer in ((one, answers["a"]), (two, answers["b"])):
+        KafkaAssignor(assignor).on_assignment(answer)
+        assert list(assignor.owners) == [Owner("one:1", ["orders-1"]), Owner("two:2", ["orders-0"])]
+    assert (list(one.standbys), list(two.standbys)) == (["orders-0"], ["orders-1"])
+
+
+def test_without_standbys_members_and_leader_tell_what_earlier_versions_read() -> None:
+    mine = grouping("one:1")
+    told = KafkaAssignor(mine).metadata(["orders"])
+    assert told.user_data == b'[{"orders-1":7},"one:1"]'
+    answers = KafkaAssignor(mine).assign(None, {"a": told})
+    assert answers["a"].user_data == b'[["one:1",["orders-1","orders-0"]]]'
 
 
 @pytest.mark.parametrize("user_data", [None, b"", b"\x00\x01", b'{"other":"version"}', b"[1]"])

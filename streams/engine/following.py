@@ -1,0 +1,277 @@
+"""All standbys of a worker: one reader follows their changelogs, beside the worker's own tasks.
+
+Those come first: it reads a bounded portion, writes it, and lets them work for a multiple of the
+time that took. Whatever goes wrong here, they go on (decision 0017).
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Final
+
+from streams.engine.clock import Clock
+from streams.engine.cluster import Cluster, Follower
+from streams.engine.config import EngineConfig
+from streams.engine.errors import (
+    KafkaUnavailableError,
+    StateMismatchError,
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+)
+from streams.engine.failpoints import InjectedFailureError, Step, reach
+from streams.engine.layout import Subtopology
+from streams.engine.records import Run, TopicPartition
+from streams.engine.standby import Opener, Standby
+from streams.engine.store import Store, StoreMemory, discard
+
+log = logging.getLogger(__name__)
+
+_FETCH_TIMEOUT_S: Final = 0.2
+_AGAIN_S: Final = 0.5
+_REST_S: Final = 30.0
+"""How long a task is not followed whose disk refused something."""
+_OTHERS_SHARE: Final = 3
+"""How much longer than for a portion the worker's own tasks have the loop, while they have work."""
+_SETTLE_EACH_S: Final = 3_600.0
+"""What lies in RocksDB's buffers for so long is written: a store not written for a day is rebuilt."""
+
+
+class Standbys:
+    """All standbys of a worker, read by one reader."""
+
+    def __init__(
+        self,
+        subtopologies: Iterable[Subtopology],
+        partitions: int,
+        *,
+        cluster: Cluster,
+        config: EngineConfig,
+        clock: Clock,
+        memory: StoreMemory,
+        is_busy: Callable[[], bool],
+    ) -> None:
+        """`is_busy` tells whether the worker's own tasks have work, which goes first."""
+        self._parts = {
+            each.task_id(partition): (each, partition)
+            for each in subtopologies
+            for partition in range(partitions)
+        }
+        self._opener = Opener(config, partitions, clock, memory)
+        self._cluster = cluster
+        self._clock = clock
+        self._is_busy = is_busy
+        self._wanted: set[str] = set()
+        self._open: dict[str, Standby] = {}
+        self._kept: dict[str, Store] = {}
+        """Open stores of tasks that were owned until now and are to be followed."""
+        self._ends: dict[TopicPartition, int] = {}
+        self._resting: dict[str, float] = {}
+        """Until when tasks are not followed whose store could not be used."""
+        self._changed = asyncio.Event()
+
+    # -- what the engine uses -------------------------------------------------------------------
+
+    def follow(self, task_ids: Iterable[str]) -> None:
+        """Follow these tasks, and no others, from now on."""
+        self._wanted = set(task_ids) & self._parts.keys()
+        for task_id in self._open.keys() - self._wanted:
+            self._open.pop(task_id).close()
+        for task_id in self._kept.keys() - self._wanted:
+            self._kept.pop(task_id).close()
+        self._resting.clear()
+        self._changed.set()
+        if self._wanted:
+            log.info("follows %s", ", ".join(sorted(self._wanted)))
+
+    def keep(self, task_id: str, store: Store | None) -> None:
+        """Go on with the open store of a task that was owned until now; `follow` comes next."""
+        if store is not None:
+            self._kept[task_id] = store
+
+    def release(self, task_id: str) -> Store | None:
+        """Stop following a task; return its open store, for the one who takes it, if there is one."""
+        self._wanted.discard(task_id)
+        if task_id not in self._open:
+            return self._kept.pop(task_id, None)
+        reach(Step.STANDBY_BEFORE_RELEASE)
+        standby = self._open.pop(task_id)
+        try:
+            standby.note()
+        except StoreError as error:  # taking the task opens it anew, and finds out
+            log.warning("%s: its standby: %s", task_id, error)
+            standby.store.close()
+            return None
+        return standby.store
+
+    def stored(self) -> dict[str, int]:
+        """Return how far each task is that is followed."""
+        return {task_id: standby.stored() for task_id, standby in self._open.items()}
+
+    def lags(self) -> dict[str, int]:
+        """Return by how many offsets each followed task is behind the readable ends of its changelogs."""
+        return {task_id: self._lag(standby) for task_id, standby in self._open.items()}
+
+    def are_open(self) -> bool:
+        """Tell whether everything is followed that can be now."""
+        return not self._wanted or not (self._missing() or self._changed.is_set())
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Return from which offset each followed changelog is read on."""
+        return {
+            tp: standby.next_offset(tp) for standby in self._open.values() for tp in standby.tables
+        }
+
+    def stores(self) -> list[tuple[str, Store]]:
+        """Return the open store of each task that is followed."""
+        return [(task_id, standby.store) for task_id, standby in self._open.items()]
+
+    def close(self) -> None:
+        """Let go of everything; `run` must have ended."""
+        self.follow(())
+
+    async def run(self) -> None:
+        """Follow, until cancelled. Whatever goes wrong, the worker's own tasks go on."""
+        while True:
+            try:
+                await self._follow()
+            except (KafkaUnavailableError, TimeoutError, InjectedFailureError) as error:
+                log.warning("following: %s; trying again", str(error) or type(error).__name__)
+            except StateMismatchError as error:  # begun anew, or trimmed: opening them finds which
+                log.warning("following: %s", error)
+                self._close_all()
+            except asyncio.CancelledError as error:
+                if _is_called_off():
+                    raise
+                log.warning("following: %r; trying again", error)  # aiokafka lets out its own
+            except Exception:
+                log.exception(
+                    "following failed; the worker's own tasks go on, and it is tried again"
+                )
+                self._close_all()
+                await asyncio.sleep(_REST_S)
+            await asyncio.sleep(_AGAIN_S)
+
+    # -- following ------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        follower = self._cluster.follower()
+        await follower.start()
+        try:
+            self._changed.set()
+            while True:
+                await self._follow_portion(follower)
+        finally:
+            await follower.stop()
+
+    async def _follow_portion(self, follower: Follower) -> None:
+        if self._changed.is_set() or self._is_rested():
+            self._changed.clear()
+            await self._open_missing()
+            follower.read_from(self.positions())
+        if not self._open:
+            await self._wait_for_change()
+            return
+        runs = await follower.fetch(_FETCH_TIMEOUT_S)
+        if self._changed.is_set():  # what was read may belong to a store that is elsewhere now
+            return
+        begun_s = self._clock.monotonic_s()
+        for standby, read in self._by_standby(runs):
+            self._guarded(standby, partial(standby.write, read))
+            reach(Step.STANDBY_AFTER_RUN)
+        self._look_at_ends(follower)
+        took_s = self._clock.monotonic_s() - begun_s
+        await asyncio.sleep(took_s * _OTHERS_SHARE if self._is_busy() else 0)
+
+    def _by_standby(
+        self, runs: Mapping[TopicPartition, Run]
+    ) -> list[tuple[Standby, dict[TopicPartition, Run]]]:
+        read: dict[str, dict[TopicPartition, Run]] = defaultdict(dict)
+        for standby in self._open.values():
+            for tp in standby.tables.keys() & runs.keys():
+                read[standby.id][tp] = runs[tp]
+        return [(self._open[task_id], of_task) for task_id, of_task in read.items()]
+
+    def _look_at_ends(self, follower: Follower) -> None:
+        """Take note of who is level, and since when."""
+        for standby in list(self._open.values()):
+            heard = {tp: follower.heard(tp) for tp in standby.tables}
+            self._ends |= {tp: end.offset for tp, end in heard.items() if end is not None}
+            at_ms = [end.at_ms for end in heard.values() if end is not None]
+            if len(at_ms) < len(heard) or self._lag(standby):
+                continue
+            if not standby.is_level:
+                log.info("%s: its standby is level with its owner", standby.id)
+            age_s = (min(at_ms) - standby.position.written_at_ms) / 1000
+            if not standby.is_level or age_s > _SETTLE_EACH_S:
+                standby.was_level_at(min(at_ms))
+                self._guarded(standby, standby.settle)
+
+    def _lag(self, standby: Standby) -> int:
+        return sum(max(0, self._ends.get(tp, 0) - standby.next_offset(tp)) for tp in standby.tables)
+
+    async def _wait_for_change(self) -> None:
+        try:
+            async with asyncio.timeout(_AGAIN_S):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    # -- stores ---------------------------------------------------------------------------------
+
+    def _missing(self) -> set[str]:
+        now_s = self._clock.monotonic_s()
+        resting = {task_id for task_id, until_s in self._resting.items() if now_s < until_s}
+        return self._wanted - self._open.keys() - resting
+
+    def _is_rested(self) -> bool:
+        return bool(self._resting) and bool(self._missing())
+
+    async def _open_missing(self) -> None:
+        """Open what is to be followed and is not yet, as far as it can be."""
+        missing = self._missing()
+        if not missing:
+            return
+        changelogs = [tp for t in missing for tp in self._opener.changelogs(*self._parts[t])]
+        bounds = await self._cluster.bounds(changelogs)
+        for task_id in sorted(missing & self._missing()):
+            try:
+                reach(Step.STANDBY_BEFORE_OPEN)
+                kept = self._kept.pop(task_id, None)
+                self._open[task_id] = self._opener.open(*self._parts[task_id], bounds, kept)
+                self._resting.pop(task_id, None)
+                self._ends |= {tp: bounds[tp].end for tp in self._open[task_id].tables}
+            except StoreLockedError:  # its former owner on this disk closes it in a moment
+                log.debug("%s: its folder is still held; it is followed later", task_id)
+                self._resting[task_id] = self._clock.monotonic_s() + _AGAIN_S
+            except StoreError as error:
+                self._rest(task_id, error)
+
+    def _guarded(self, standby: Standby, write: Callable[[], None]) -> None:
+        """Write to a standby's store; one that fails is not followed for a while."""
+        try:
+            write()
+        except StoreError as error:
+            self._open.pop(standby.id, None)
+            standby.store.close()
+            if isinstance(error, StoreCorruptError):
+                discard(standby.store.path)
+            self._rest(standby.id, error)
+
+    def _rest(self, task_id: str, error: StoreError) -> None:
+        log.warning("%s: not followed for %d s (%s)", task_id, _REST_S, error)
+        self._resting[task_id] = self._clock.monotonic_s() + _REST_S
+        self._changed.set()
+
+    def _close_all(self) -> None:
+        for standby in self._open.values():
+            standby.close()
+        self._open.clear()
+
+
+def _is_called_off() -> bool:
+    """Tell whether somebody wants the running task to end."""
+    running = asyncio.current_task()
+    return running is not None and running.cancelling() > 0

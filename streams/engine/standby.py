@@ -1,0 +1,178 @@
+"""A standby: a task that another worker owns, followed on this worker's disk.
+
+It is the task's store and nothing else: no producer, no positions in the input, no rows in memory.
+It takes what everybody may read, the committed records of the changelogs, and what it has on disk
+is what a restore would have there by then. So it breaks no law: the disk holds committed state
+alone (law 3), and whoever takes the task does all that law 4 says, with less to read. Nobody is
+answered from it (decision 0017).
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from streams.engine.clock import Clock
+from streams.engine.cluster import Bounds
+from streams.engine.config import EngineConfig
+from streams.engine.errors import StoreCorruptError, StoreError
+from streams.engine.layout import Subtopology
+from streams.engine.records import Run, TopicPartition
+from streams.engine.store import Position, Store, StoreMemory, remove
+
+log = logging.getLogger(__name__)
+
+
+class Standby:
+    """One task's store while it follows the task's changelogs; `tables` names them."""
+
+    def __init__(
+        self, task_id: str, store: Store, position: Position, tables: Mapping[TopicPartition, str]
+    ) -> None:
+        self.id = task_id
+        self.store = store
+        self.position = position
+        self.tables = tables
+        self.is_level = False
+        """Whether it has been at the end of all changelogs since it was opened."""
+        self._is_written = True
+
+    def next_offset(self, changelog: TopicPartition) -> int:
+        """Return the offset from which a changelog is read on."""
+        return self.position.changelogs[self.tables[changelog]]
+
+    def stored(self) -> int:
+        """Return how far it is: the sum of its changelog offsets."""
+        return sum(self.position.changelogs.values())
+
+    def write(self, runs: Mapping[TopicPartition, Run]) -> None:
+        """Write what was read. Raises StoreError.
+
+        Not logged, and no source offsets: to whoever opens the store it is one half restored.
+        """
+        ends = {self.tables[tp]: run.next_offset for tp, run in runs.items()}
+        changelogs = self.position.changelogs | ends
+        self.position = msgspec.structs.replace(self.position, sources={}, changelogs=changelogs)
+        self._is_written = False
+        rows = {self.tables[tp]: _rows(run) for tp, run in runs.items() if run.offsets}
+        if rows:
+            self.store.write(rows, self.position, logged=False)
+            self._is_written = True
+
+    def was_level_at(self, now_ms: int) -> None:
+        """Say that it had everything at that moment: so it is not older."""
+        self.is_level = True
+        self.position = msgspec.structs.replace(self.position, written_at_ms=now_ms)
+        self._is_written = False
+
+    def note(self) -> None:
+        """Have the store say how far it is. Raises StoreError."""
+        if not self._is_written:
+            self.store.write({}, self.position, logged=False)
+            self._is_written = True
+
+    def settle(self) -> None:
+        """Have everything on disk, how far it is included. Raises StoreError."""
+        self.note()
+        self.store.flush()
+
+    def close(self) -> None:
+        """Have everything on disk and let go of it; what a full disk refuses is in the changelog."""
+        try:
+            self.settle()
+        except StoreError as error:
+            log.warning("%s: its standby: %s", self.id, error)
+        self.store.close()
+
+
+class Opener:
+    """Opens standbys' stores, and makes those anew that cannot be caught up."""
+
+    def __init__(
+        self, config: EngineConfig, partitions: int, clock: Clock, memory: StoreMemory
+    ) -> None:
+        self._config = config
+        self._partitions = partitions
+        self._clock = clock
+        self._memory = memory
+
+    def changelogs(self, subtopology: Subtopology, partition: int) -> dict[TopicPartition, str]:
+        """Return the changelogs of a task, and the table of each."""
+        return {
+            TopicPartition(table.changelog(self._config.application_id), partition): table.name
+            for table in subtopology.tables
+        }
+
+    def open(
+        self,
+        subtopology: Subtopology,
+        partition: int,
+        bounds: Mapping[TopicPartition, Bounds],
+        kept: Store | None,
+    ) -> Standby:
+        """Open a task's store, if it is not `kept` open already. Raises StoreError."""
+        task_id = subtopology.task_id(partition)
+        path = self._config.data_dir / self._config.application_id / task_id
+        changelogs = self.changelogs(subtopology, partition)
+        store, position = kept, None
+        try:
+            store = store or Store(path, self._memory, tables=subtopology.tables)
+            position = store.position()
+            flaw = position and self._flaw(position, changelogs, bounds)
+        except StoreCorruptError as error:
+            flaw = str(error)
+        if flaw:
+            log.warning("%s: its standby begins anew: %s", task_id, flaw)
+            if store is not None:
+                store.close()
+            remove(path)
+            store, position = Store(path, self._memory, tables=subtopology.tables), None
+        assert store is not None  # noqa: S101 - without one there is a flaw
+        store.end_reads()
+        if position is None:
+            position = Position(self._partitions, written_at_ms=self._clock.wall_ms())
+        begins = {table: bounds[tp].begin for tp, table in changelogs.items()}
+        position = msgspec.structs.replace(position, changelogs=begins | position.changelogs)
+        return Standby(task_id, store, position, changelogs)
+
+    def _flaw(
+        self,
+        position: Position,
+        changelogs: Mapping[TopicPartition, str],
+        bounds: Mapping[TopicPartition, Bounds],
+    ) -> str:
+        """Return why a store cannot be caught up, or nothing: taking the task would not use it either."""
+        age_ms = self._clock.wall_ms() - position.written_at_ms
+        if age_ms > self._config.state_lifetime_ms:
+            return f"it was last level {age_ms // 3_600_000} h ago"
+        if position.partitions != self._partitions:
+            return f"it was built from topics with {position.partitions} partitions"
+        for tp, table in changelogs.items():
+            begin, end = bounds[tp]
+            if not begin <= position.changelogs.get(table, begin) <= end:
+                return f"it does not belong to changelog {tp.topic} any more"
+        return ""
+
+
+def _rows(run: Run) -> Iterator[tuple[bytes, bytes | None]]:
+    pairs = zip(run.keys, run.values, strict=True)
+    return ((key, value) for key, value in pairs if key is not None)
+
+
+def disk_name(data_dir: Path) -> str:
+    """Return a name of the disk below a folder: the same to all workers that share it, to no others.
+
+    Raises StoreError. It is told by a file that whoever comes first makes: so it is the same in
+    containers that share a volume, and another one for a copy.
+    """
+    path = data_dir / "disk"
+    try:
+        with contextlib.suppress(FileExistsError):
+            path.touch(exist_ok=False)
+        found = path.stat()
+    except OSError as error:
+        msg = f"HEADRACE_DATA_DIR={data_dir}: cannot be written: {error.strerror}"
+        raise StoreError(msg) from error
+    return f"{found.st_ino}-{found.st_mtime_ns}"

@@ -1,0 +1,310 @@
+"""A standby: what it does with its store, and how it is kept out of the way of the worker's own tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from streams.engine import failpoints
+from streams.engine.clock import SystemClock
+from streams.engine.config import EngineConfig
+from streams.engine.definitions import Flow, Table, Topology
+from streams.engine.errors import KafkaUnavailableError, StoreError
+from streams.engine.failpoints import Step
+from streams.engine.following import Standbys
+from streams.engine.layout import own_topics, subtopologies
+from streams.engine.records import Record, TopicPartition
+from streams.engine.standby import disk_name
+from streams.engine.store import Position, Store, StoreMemory
+from streams.memory import MemoryCluster, MemoryFollower, MemoryKafka
+from streams.topics import ORDERS
+from tests.waiting import until_true
+
+COUNTS: Table[int] = Table("counts", msgspec.json.encode, msgspec.json.Decoder(int).decode)
+TOPOLOGY = Topology(
+    (Flow(lambda _: None, "counts", reads=(ORDERS,), keeps=COUNTS),), dead_letters="dead-letters"
+)
+CHANGELOG = TopicPartition(COUNTS.changelog("app"), 0)
+TASK = "orders-0"
+
+
+class Following:
+    """A worker's standbys on a Kafka in memory, with one task's changelog to follow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kafka = MemoryKafka()
+        for name in (ORDERS.name, *own_topics(TOPOLOGY, "app")):
+            self.kafka.create_topic(name, 1)
+        self.path = folder / "app" / TASK
+        self.memory = StoreMemory()
+        self.is_busy = False
+        self.standbys = Standbys(
+            subtopologies(TOPOLOGY),
+            1,
+            cluster=MemoryCluster(self.kafka, "app", SystemClock().wall_ms),
+            config=EngineConfig(application_id="app", data_dir=folder),
+            clock=SystemClock(),
+            memory=self.memory,
+            is_busy=lambda: self.is_busy,
+        )
+
+    def append(self, begin: int, end: int) -> None:
+        for number in range(begin, end):
+            self.kafka.append(CHANGELOG, Record(b"key-%04d" % number, b"%d" % number), 0)
+
+    def write(self, position: Position, rows: dict[bytes, bytes] | None = None) -> None:
+        store = Store(self.path)
+        store.write({"counts": (rows or {}).items()}, position)
+        store.close()
+
+    async def level(self) -> None:
+        def is_level() -> bool:
+            return self.standbys.stored() == {TASK: self.kafka.stable_end(CHANGELOG)}
+
+        await until_true(is_level)
+
+    def taken(self) -> dict[str, bytes]:
+        """Stop following, and return what the one who takes the task finds."""
+        store = self.standbys.release(TASK)
+        assert store is not None
+        rows = dict(store.scan("counts"))
+        self.position = store.position()
+        store.close()
+        return rows
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        run = asyncio.create_task(self.standbys.run())
+        try:
+            yield
+        finally:
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+            self.standbys.close()
+
+
+@pytest.fixture
+async def following(tmp_path: Path) -> Following:
+    return Following(tmp_path)
+
+
+def expected(end: int) -> dict[str, bytes]:
+    return {f"key-{number:04d}": b"%d" % number for number in range(end)}
+
+
+async def test_whoever_takes_the_task_finds_all_rows_and_from_where_to_read_on(
+    following: Following,
+) -> None:
+    following.append(0, 5)
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        following.append(5, 9)
+        following.kafka.append(CHANGELOG, Record(b"key-0000", None), 0)
+        following.kafka.append(CHANGELOG, None, 0)  # the end of a transaction
+        await following.level()
+        assert following.standbys.stored() == {TASK: 11}
+        assert following.taken() == {k: v for k, v in expected(9).items() if k != "key-0000"}
+    assert following.position is not None
+    assert following.position.changelogs == {"counts": 11}
+    assert following.position.sources == {}
+
+
+async def test_a_standby_goes_on_from_where_its_disk_is(following: Following) -> None:
+    following.append(0, 5)
+    now_ms = SystemClock().wall_ms()
+    following.write(Position(1, {"counts": 3}, written_at_ms=now_ms), {b"mark": b"1"})
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        rows = following.taken()
+    assert rows == {"mark": b"1", "key-0003": b"3", "key-0004": b"4"}
+
+
+async def test_an_owner_s_open_store_is_gone_on_with(following: Following) -> None:
+    following.append(0, 5)
+    store = Store(following.path, following.memory, tables=[COUNTS])
+    now_ms = SystemClock().wall_ms()
+    store.write({}, Position(1, {"counts": 4}, {"orders": 7}, commit=3, written_at_ms=now_ms))
+    async with following.running():
+        following.standbys.keep(TASK, store)
+        following.standbys.follow([TASK])
+        await following.level()
+        assert following.memory.open_parts == 0  # nobody reads from it
+        assert following.taken() == {"key-0004": b"4"}
+
+
+async def test_a_standby_that_read_nothing_is_still_at_its_owner_s_commit(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    following.append(0, 4)
+    now_ms = SystemClock().wall_ms() - 60_000
+    following.write(Position(1, {"counts": 4}, {"orders": 7}, commit=3, written_at_ms=now_ms))
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        # That it had all that there was: its state is not older than that.
+        await until_true(lambda: "is level" in caplog.text)
+        following.taken()
+    found = following.position
+    assert found is not None
+    assert (found.sources, found.commit) == ({"orders": 7}, 3)
+    assert found.written_at_ms > now_ms
+
+
+@pytest.mark.parametrize(
+    ("position", "told"),
+    [
+        (Position(1, {"counts": 3}, written_at_ms=1), "it was last level"),
+        (Position(1, {"counts": 99}, written_at_ms=2**62), "does not belong to changelog"),
+        (Position(1, {"counts": 0}, written_at_ms=2**62), "does not belong to changelog"),
+        (Position(2, {"counts": 3}, written_at_ms=2**62), "topics with 2 partitions"),
+    ],
+)
+async def test_what_cannot_be_caught_up_begins_anew(
+    following: Following, position: Position, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    following.append(0, 5)
+    following.kafka.begins[CHANGELOG] = 2
+    following.write(position, {b"old": b"1"})
+    with caplog.at_level(logging.WARNING):
+        async with following.running():
+            following.standbys.follow([TASK])
+            await following.level()
+            rows = following.taken()
+    assert rows == {"key-0002": b"2", "key-0003": b"3", "key-0004": b"4"}
+    assert [told in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_a_damaged_store_begins_anew(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    following.append(0, 5)
+    following.write(Position(1, {"counts": 3}, written_at_ms=2**62))
+    (following.path / "CURRENT").write_text("nonsense\n")
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        assert following.taken() == expected(5)
+    assert "its standby begins anew" in caplog.text
+
+
+async def test_a_changelog_trimmed_beyond_a_standby_is_begun_anew(following: Following) -> None:
+    following.append(0, 5)
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        following.append(5, 9)
+        following.kafka.begins[CHANGELOG] = 7
+        following.append(9, 10)
+        await following.level()
+        await until_true(lambda: following.standbys.stored() == {TASK: 10})
+        rows = following.taken()
+    assert rows.keys() >= {"key-0007", "key-0008", "key-0009"}
+
+
+async def test_a_folder_that_another_worker_holds_is_followed_once_it_is_free(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    following.append(0, 5)
+    owner = Store(following.path)
+    async with following.running():
+        following.standbys.follow([TASK])
+        with caplog.at_level(logging.DEBUG):
+            await until_true(lambda: "its folder is still held" in caplog.text)
+        assert following.standbys.stored() == {}
+        owner.close()
+        await following.level()
+        assert following.taken() == expected(5)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def test_a_full_disk_is_said_and_nothing_else_stops(
+    following: Following, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    following.append(0, 5)
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+
+        def refuse(self: Store, *_args: object, **_options: object) -> None:
+            raise StoreError(f"{self.path}: the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "write", refuse)
+            following.append(5, 6)
+            await until_true(lambda: "the disk is full" in caplog.text)
+        assert following.standbys.stored() == {}
+        Store(following.path).close()  # it is free for whoever takes the task
+        following.standbys.follow([TASK])  # as the next assignment does
+        await following.level()
+        assert following.taken() == expected(6)
+
+
+@pytest.mark.parametrize(
+    "error", [KafkaUnavailableError("away"), asyncio.CancelledError(), ZeroDivisionError()]
+)
+async def test_following_goes_on_whatever_its_reader_raises(
+    following: Following, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr("streams.engine.following._REST_S", 0.01)
+    failures = itertools.chain([error], itertools.repeat(None))
+    fetch = MemoryFollower.fetch
+
+    async def failing(self: MemoryFollower, timeout_s: float) -> object:
+        if (failure := next(failures)) is not None:
+            raise failure
+        return await fetch(self, timeout_s)
+
+    monkeypatch.setattr(MemoryFollower, "fetch", failing)
+    following.append(0, 5)
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        assert following.taken() == expected(5)
+
+
+async def test_a_task_not_followed_any_more_is_free_at_once(following: Following) -> None:
+    following.append(0, 5)
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        following.standbys.follow([])
+        store = Store(following.path)
+        assert dict(store.scan("counts")) == expected(5)
+        store.close()
+        assert following.standbys.lags() == {}
+
+
+async def test_lag_is_what_the_changelogs_have_more(following: Following) -> None:
+    following.append(0, 5)
+    following.kafka.run_lengths = itertools.repeat(1)
+    following.is_busy = True
+    seen: list[int] = []
+    failpoints.arm(
+        Step.STANDBY_AFTER_RUN, lambda _: seen.extend(following.standbys.lags().values())
+    )
+    try:
+        async with following.running():
+            following.standbys.follow([TASK])
+            await following.level()
+    finally:
+        failpoints.disarm()
+    assert seen == [4, 3, 2, 1, 0]
+
+
+def test_a_disk_has_one_name_for_all_who_share_it(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one, again, two = (disk_name(tmp_path / name) for name in ("one", "one", "two"))
+    assert one == again != two
+    with pytest.raises(StoreError, match="cannot be written"):
+        disk_name(tmp_path / "none")
