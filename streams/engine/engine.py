@@ -108,7 +108,6 @@ class Engine:
         self._taking: dict[str, asyncio.Task[None]] = {}
         self._pace = Pace(config, self.clock)
         self._loop: asyncio.Task[None] | None = None
-        self._fences = 0
         self._is_member = False
         self.standbys = Standbys(
             self._subtopologies,
@@ -395,11 +394,11 @@ class Engine:
             self._take(task)
 
     def _fenced(self, task: Task, error: FencedError) -> None:
-        self._fences += 1
+        task.fences += 1
         self.meters.add(FENCES, 1)
-        if self._fences > self.config.fences_tolerated:
+        if task.fences > self.config.fences_tolerated:
             msg = (
-                f"{task.id} was taken away {self._fences} times by another producer with the id "
+                f"{task.id} was taken away {task.fences} times by another producer with the id "
                 f"{task.transactional_id}: does another application use HEADRACE_APP_ID "
                 f"{self.config.application_id}?"
             )
@@ -524,7 +523,7 @@ class Engine:
             self.fail(error)
         else:
             task.retakes = 0
-            self._fences = 0  # only a row of them without a commit between is a quarrel
+            task.fences = 0
 
     def _is_busy(self) -> bool:
         """Tell whether the tasks have work that others on this worker should not hold up."""

@@ -88,6 +88,8 @@ class Task:
         self.commit_due_s = 0.0
         self.retakes = 0
         """How often it was taken anew with no commit between: each time after a longer wait."""
+        self.fences = 0
+        """How often another producer had its id with no commit between: a row of that is a quarrel."""
         self.careful = False
         """Whether each batch's rows are tried at once: since a row could not be written."""
         self.restoring: dict[str, Restoring] = {}

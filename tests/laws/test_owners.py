@@ -86,3 +86,19 @@ def test_fences_with_commits_between_them_are_no_quarrel() -> None:
             world.append(one_order_each(number))
             world.settle()
         world.check()
+
+
+def test_a_quarrel_over_one_task_is_one_though_the_others_commit() -> None:
+    with World() as world:
+        world.start(1)
+        visits = iter(range(100))
+
+        def fence_one(_step: Step) -> None:
+            if (visit := next(visits, None)) is not None:
+                world.driver.kafka.fence(world.driver.tasks()["orders-0"].transactional_id)
+                world.append(one_order_each(visit))
+
+        failpoints.arm(Step.COMMIT_BEFORE_END, fence_one)
+        world.append(one_order_each(-1))
+        with pytest.raises(OwnershipError, match="orders-0 was taken away"):
+            world.driver.settle()
