@@ -214,7 +214,7 @@ CACHE_ROWS: Final = Metric(
 STORE_SIZE: Final = Metric(
     "headrace_store_size_bytes",
     Kind.GAUGE,
-    "Bytes of the files in the folder of a task's RocksDB.",
+    "Bytes of the files in the folder of the RocksDB of a task that this worker owns.",
     ("task",),
 )
 

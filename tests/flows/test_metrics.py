@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from config.settings import load_settings
+from streams.engine import table as table_module
 from streams.engine.failpoints import Step
 from streams.testing import Driver
 from streams.topics import DEAD_LETTERS, ORDERS, USERS
 from streams.topology import TOPOLOGY
+from tables.definitions import USER_ORDER_MINUTES
 from tests.flows.stories import NOW_MS, order, orders, user_event
 from tests.scraped import Scraped
+from tests.waiting import until_true
 
 DAY_MS = 86_400_000
 POISON = [(b"ada", b"no json"), (b"ada", None), (b"ben", order(1)[1])]
@@ -103,6 +106,24 @@ def test_a_commit_whose_answer_is_lost_is_counted_when_it_is_found(
     seen = check(driver, read=7)
     assert seen.of("headrace_aborts_total") == 1
     assert seen.of("kafka_producer_errors_total") == 1
+
+
+def test_a_commit_without_input_that_failed_is_not_found_by_its_offsets(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_module, "EXPIRED_AT_ONCE", 1)
+    minutes = [order(n, at_ms=n * 60_000) for n in range(5)]
+    driver.pipe(ORDERS, minutes, timestamp_ms=NOW_MS)
+    log = USER_ORDER_MINUTES.changelog(APP_ID)
+    driver.fail_at(Step.COMMIT_BEFORE_END, visit=3)  # the first has input, the others remove rows
+    driver.pipe(ORDERS, [order(9, at_ms=7 * DAY_MS)], timestamp_ms=NOW_MS + 7 * DAY_MS)
+    driver._do(until_true(lambda: sum(r.value is None for r in driver.sent(log)) == 5))
+    driver.settle()
+    assert driver.struck == [Step.COMMIT_BEFORE_END]
+    seen = check(driver, read=6)
+    assert seen.of("headrace_aborts_total") == 1
+    succeeded = seen.of("headrace_commit_duration_seconds_count")
+    assert seen.of("headrace_commits_total") == succeeded > 5
 
 
 def test_all_that_is_sent_is_committed_when_there_is_no_lag(driver: Driver) -> None:
