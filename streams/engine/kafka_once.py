@@ -7,6 +7,7 @@ next one of its transactional id has a higher epoch, and Kafka refuses what come
 """
 
 from collections import deque
+from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -47,12 +48,16 @@ def send_once(producer: AIOKafkaProducer) -> None:
 
 
 def _end(producer: AIOKafkaProducer, error: kafka_errors.KafkaError) -> None:
-    """Do what aiokafka does when a producer is fenced: all who wait, and who come, hear of the error."""
+    """Do what aiokafka does when its sender fails: all who wait, and who come, hear of the error."""
     manager = producer._txn_manager  # noqa: SLF001
     if producer._closed or manager.is_fatal_error():  # noqa: SLF001
         return
-    producer._message_accumulator.fail_all(error)  # noqa: SLF001
+    producer._sender.sender_task.cancel()  # noqa: SLF001
+    accumulator = producer._message_accumulator  # noqa: SLF001
+    batches = [*chain(*accumulator._batches.values()), *accumulator._pending_batches]  # noqa: SLF001
+    accumulator.fail_all(error)
+    for batch in batches:  # nobody waits for a batch to leave, and asyncio would report the error
+        batch._drain_waiter.exception()  # noqa: SLF001
     waiting = [entry for entry in manager._pending_txn_offsets if not entry[2].done()]  # noqa: SLF001
     manager._pending_txn_offsets = deque(waiting)  # noqa: SLF001
     manager.fatal_error(error)
-    manager._pending_txn_offsets.clear()  # noqa: SLF001 - what is left there would be sent

@@ -46,7 +46,7 @@ class Api(IntEnum):
 
 
 class Fate(Enum):
-    """What becomes of one request. In each case nobody hears its answer."""
+    """What becomes of one request."""
 
     LOST = auto()
     """The broker never sees it: the connection is cut before it."""
@@ -54,8 +54,10 @@ class Fate(Enum):
     """The broker does what it asks; the connection is cut before the answer."""
     NO_ANSWER = auto()
     """The broker does what it asks; the connection stays open and silent."""
+    SLOW = auto()
+    """It stays on its way until Trap.release."""
     HELD_UP = auto()
-    """Its sender's connection is cut; it stays on its way until Trap.release, and then arrives."""
+    """As SLOW, and its sender's connection is cut: nobody hears the answer when it arrives at last."""
 
 
 class Trap:
@@ -68,7 +70,7 @@ class Trap:
         """Set when the request has met its fate: for an answer, when that was kept back."""
         self.released = asyncio.Event()
         self.answered = asyncio.Event()
-        """Set when the broker has answered a request that was held up."""
+        """Set when the broker has answered a request that was slow or held up."""
 
     def release(self) -> None:
         """Let what is held up go on to the broker."""
@@ -217,9 +219,10 @@ class _Connection:
         if trap is not None and trap.fate is Fate.LOST:
             trap.sprung.set()
             raise _CutError
-        if trap is not None and trap.fate is Fate.HELD_UP:
+        if trap is not None and trap.fate in {Fate.SLOW, Fate.HELD_UP}:
             trap.sprung.set()
-            self._client[1].transport.abort()
+            if trap.fate is Fate.HELD_UP:
+                self._client[1].transport.abort()
             await trap.released.wait()
         self._trapped.append(trap)
         return frame
@@ -228,7 +231,7 @@ class _Connection:
         trap = (
             self._trapped.popleft()
         )  # a broker answers the requests of a connection in their order
-        if trap is not None and trap.fate is Fate.HELD_UP:
+        if trap is not None and trap.fate in {Fate.SLOW, Fate.HELD_UP}:
             trap.answered.set()
         elif trap is not None:
             trap.sprung.set()

@@ -1,0 +1,115 @@
+"""A network between workers and Kafka that is slow, cut, deaf, dumb or silent."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import StartTrial
+from tests.faults.proxy import Api, Fate, proxied_kafka
+from tests.waiting import until_true
+
+# The sessions of a trial's workers end after 2 s: the group gives their tasks to somebody else.
+BEYOND_THE_SESSION_S = 4.0
+
+
+@pytest.mark.timeout(400)
+async def test_a_slow_network_that_is_cut_again_and_again_loses_and_doubles_nothing(
+    start_trial: StartTrial, tmp_path: Path, seed: int
+) -> None:
+    async with (
+        proxied_kafka(tmp_path / "kafka") as (kafka, network),
+        start_trial(seed, kafka=kafka) as trial,
+    ):
+        for _ in range(2):
+            trial.new_worker(network.bootstrap).start()
+        async with trial.load(3_000):
+            await trial.done(0.1)
+            network.requests.delay_s = trial.chance.uniform(0.01, 0.05)
+            network.answers.delay_s = trial.chance.uniform(0.01, 0.05)
+            for _ in range(5):
+                await trial.hit("all connections cut, on a slow network")
+                network.cut()
+                await trial.goes_on()
+        await trial.check()
+
+
+@pytest.mark.timeout(400)
+async def test_a_worker_that_was_cut_off_beyond_its_session_spoils_nothing_and_rejoins(
+    start_trial: StartTrial, tmp_path: Path, seed: int
+) -> None:
+    async with (
+        proxied_kafka(tmp_path / "kafka") as (kafka, network),
+        start_trial(seed, kafka=kafka) as trial,
+    ):
+        cut_off, other = trial.new_worker(network.bootstrap), trial.new_worker()
+        cut_off.start()
+        other.start()
+        async with trial.load(2_000):
+            await until_true(lambda: all("taken, reads" in w.said() for w in (cut_off, other)))
+            await trial.done(0.1)
+            name, ways = trial.chance.choice(
+                [
+                    ("black hole", (network.requests, network.answers)),
+                    ("no answers", (network.answers,)),
+                    ("no requests", (network.requests,)),
+                ]
+            )
+            await trial.hit(f"{name} beyond the session")
+            for way in ways:
+                way.close()
+            heard = len(other.said())
+            # All four tasks are the other's now.
+            await until_true(
+                lambda: other.said()[heard:].count("taken, reads") >= trial.partitions,
+                deadline_s=60,
+            )
+            for way in ways:
+                way.open()
+            heard_again = len(cut_off.said())
+            await until_true(lambda: "taken, reads" in cut_off.said()[heard_again:], deadline_s=90)
+        await trial.check()
+
+
+@pytest.mark.timeout(400)
+async def test_a_network_that_is_gone_for_all_workers_brings_the_work_to_a_halt_and_no_more(
+    start_trial: StartTrial, tmp_path: Path, seed: int
+) -> None:
+    async with (
+        proxied_kafka(tmp_path / "kafka") as (kafka, network),
+        start_trial(seed, kafka=kafka) as trial,
+    ):
+        for _ in range(2):
+            trial.new_worker(network.bootstrap).start()
+        async with trial.load(2_000):
+            await trial.done(0.1)
+            await trial.hit("no network for anybody, beyond the session")
+            network.requests.close()
+            network.answers.close()
+            await asyncio.sleep(BEYOND_THE_SESSION_S)  # the fault itself
+            network.requests.open()
+            network.answers.open()
+            await trial.goes_on()
+        await trial.check()
+
+
+@pytest.mark.timeout(400)
+async def test_requests_that_never_return_are_given_up(
+    start_trial: StartTrial, tmp_path: Path, seed: int
+) -> None:
+    async with (
+        proxied_kafka(tmp_path / "kafka") as (kafka, network),
+        start_trial(seed, kafka=kafka) as trial,
+    ):
+        trial.new_worker(network.bootstrap).start()
+        async with trial.load(2_000):
+            await trial.done(0.1)
+            # Rebalances bring those that are rare in calm times.
+            silent = trial.chance.sample(list(Api), 3)
+            traps = [network.trap(api, Fate.NO_ANSWER) for api in (Api.FETCH, *silent)]
+            for trap in traps:
+                await trial.hit(f"{trap.api.name} never returns")
+            trial.new_worker(network.bootstrap).start()
+            await asyncio.wait_for(asyncio.gather(*(t.sprung.wait() for t in traps)), 120)
+            await trial.goes_on()
+        await trial.check()
