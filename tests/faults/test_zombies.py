@@ -1,12 +1,16 @@
 """A worker that is frozen past its session and thawed after another has taken over."""
 
-from pathlib import Path
-
 import pytest
 
+from streams.engine.failpoints import Step
+from streams.engine.kafka_client import FENCED
 from tests.faults.conftest import StartTrial
-from tests.faults.workers import WorkerProcess
+from tests.faults.histories import two_owners
+from tests.faults.trial import APPLICATION
 from tests.waiting import until_true
+
+_TAKEN = "taken, reads on"
+_AT_WORK = [step for step in Step if step.startswith(("process.", "commit."))]
 
 
 @pytest.mark.timeout(300)
@@ -14,25 +18,25 @@ async def test_a_frozen_worker_is_refused_when_it_wakes_and_rejoins(
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed) as trial:
-        await trial.produce(20_000)
+        await trial.produce(5_000)
         zombie, heir = trial.new_worker(), trial.new_worker()
-        # The zombie freezes in the midst of a commit: what it sent is in an open transaction.
-        at = trial.chance.randrange(2, 8)
-        zombie.start(headrace_failpoints=f"commit.before_end=stop@{at}")
-        await until_true(lambda: _is_stopped(zombie), deadline_s=60)
-        await trial.hit("SIGSTOP in mid-commit past the session, SIGCONT after take-over")
-        heir.start()
-        await trial.done()
+        # Mostly in the midst of a commit: what it sent is in an open transaction.
+        step = trial.chance.choice([*_AT_WORK, *[Step.COMMIT_BEFORE_END] * len(_AT_WORK)])
+        async with trial.load(1_000):
+            zombie.start(headrace_failpoints=f"{step}=stop@{trial.chance.randint(5, 25)}")
+            await until_true(zombie.stands_still, deadline_s=90)
+            await trial.hit(f"SIGSTOP at {step} past the session, SIGCONT after take-over")
+            before = zombie.said_in_this_life()
+            heir.start()
+            await heir.says(_TAKEN, times=trial.partitions)
+            await trial.advances()
 
-        zombie.resume()
-        await until_true(
-            lambda: "begins again at its committed offsets" in zombie.said(), deadline_s=60
-        )
-        await trial.produce(20_000)
+            zombie.resume()
+            await until_true(
+                lambda: any(e.__name__ in zombie.said_in_this_life() for e in FENCED),
+                deadline_s=90,
+            )
+            await zombie.says(_TAKEN, times=before.count(_TAKEN) + 1)
         await trial.check()
-        assert "taken, reads on" in zombie.said().partition("begins again")[2], "it did not rejoin"
-
-
-def _is_stopped(worker: WorkerProcess) -> bool:
-    status = Path(f"/proc/{worker.process.pid}/stat").read_text()
-    return status.rpartition(")")[2].split()[0] == "T"
+        assert not any(error.__name__ in before for error in FENCED), "refused too early"
+        assert await two_owners(trial.client, APPLICATION) == []

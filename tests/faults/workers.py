@@ -71,6 +71,11 @@ class WorkerProcess:
         """Tell whether its process runs, or stands still."""
         return self._process is not None and self._process.poll() is None
 
+    def stands_still(self) -> bool:
+        """Tell whether its process is stopped, by SIGSTOP, and can go on."""
+        status = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "T"
+
     def kill(self) -> None:
         """Kill it as kill -9 does; nothing where it does not run."""
         if self._process is not None:
