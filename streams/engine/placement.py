@@ -23,44 +23,76 @@ def place(
     """Return who owns what: at most one task more on any than on another, else where most of it is stored.
 
     `stored` tells, by member, how far each task on its disk is restored; `owned` which tasks it owned
-    until now. Who owns a task keeps it, unless another has far more of it.
+    until now. Who owns a task keeps it, unless another has far more of it, or room is made for a task
+    that would be restored from its beginning elsewhere.
     """
-    members = sorted(stored)
-    owned = owned or {}
-    smallest, larger = divmod(len(tasks), len(members))
-    placed: Placement = {member: [] for member in members}
-    furthest: Counter[str] = Counter()
-    for disk in stored.values():
-        furthest |= Counter(disk)
+    return _Owners(len(tasks), stored, owned or {}).placed(tasks)
 
-    def has_room(member: str) -> bool:
-        full = sum(len(ids) > smallest for ids in placed.values())
-        return len(placed[member]) < smallest or (len(placed[member]) == smallest and full < larger)
 
-    def is_near(member: str, task: str) -> bool:
-        return stored[member].get(task, -1) >= furthest[task] - NEAR_RECORDS
+class _Owners:
+    """Owners while tasks are placed."""
 
-    def is_owner(member: str, task: str) -> bool:
-        return is_near(member, task) and task in owned.get(member, ())
+    def __init__(
+        self,
+        tasks: int,
+        stored: Mapping[str, Mapping[str, int]],
+        owned: Mapping[str, Collection[str]],
+    ) -> None:
+        self._stored = stored
+        self._owned = owned
+        self._members = sorted(stored)
+        self._smallest, self._larger = divmod(tasks, len(stored))
+        self._furthest: Counter[str] = Counter()
+        for disk in stored.values():
+            self._furthest |= Counter(disk)
+        self._placed: Placement = {member: [] for member in self._members}
 
-    def difficulty(task: str) -> tuple[bool, int]:
-        """First those that run somewhere, then the others; of both, those with few to choose from."""
-        near = [m for m in members if task in stored[m] and is_near(m, task)]
-        return not any(is_owner(m, task) for m in near), len(near)
+    def placed(self, tasks: Sequence[str]) -> Placement:
+        """Place each task with the best of those that have it; what nobody has goes to whoever has least.
 
-    homeless = []
-    for task in sorted(tasks, key=difficulty):
-        holders = [m for m in members if task in stored[m] and has_room(m)]
-        if holders:
-            best = max(
-                holders, key=lambda m: (is_near(m, task), is_owner(m, task), stored[m][task])
-            )
-            placed[best].append(task)
-        else:
-            homeless.append(task)
-    for task in homeless:
-        placed[min(members, key=lambda m: len(placed[m]))].append(task)
-    return placed
+        First those that run somewhere, then the others; of both, those with few to choose from.
+        """
+        homeless = []
+        for task in sorted(tasks, key=lambda t: (not self._runs(t), len(self._near(t)))):
+            if self._near(task) and not any(map(self._has_room, self._near(task))):
+                self._make_room_for(task)
+            holders = [m for m in self._members if task in self._stored[m] and self._has_room(m)]
+            if holders:
+                best = max(holders, key=lambda m: self._worth(m, task))
+                self._placed[best].append(task)
+            else:
+                homeless.append(task)
+        for task in homeless:
+            least = min(self._members, key=lambda m: len(self._placed[m]))
+            self._placed[least].append(task)
+        return self._placed
+
+    def _has_room(self, member: str) -> bool:
+        size = len(self._placed[member])
+        full = sum(len(ids) > self._smallest for ids in self._placed.values())
+        return size < self._smallest or (size == self._smallest and full < self._larger)
+
+    def _near(self, task: str) -> list[str]:
+        """Return the members whose copy is as good as any."""
+        enough = self._furthest[task] - NEAR_RECORDS
+        stored = self._stored
+        return [m for m in self._members if task in stored[m] and stored[m][task] >= enough]
+
+    def _runs(self, task: str) -> bool:
+        return any(task in self._owned.get(member, ()) for member in self._near(task))
+
+    def _worth(self, member: str, task: str) -> tuple[bool, bool, int]:
+        is_owner = task in self._owned.get(member, ())
+        return member in self._near(task), is_owner, self._stored[member][task]
+
+    def _make_room_for(self, task: str) -> None:
+        """Have a full member that is near let go of another task that somebody with room is near."""
+        for member in self._near(task):
+            for other in self._placed[member]:
+                for heir in filter(self._has_room, self._near(other)):
+                    self._placed[member].remove(other)
+                    self._placed[heir].append(other)
+                    return
 
 
 def place_standbys(
@@ -87,6 +119,7 @@ class _Standbys:
         stored: Mapping[str, Mapping[str, int]],
         disks: Mapping[str, str],
     ) -> None:
+        self._owned = owners
         self._stored = stored
         self._disks = disks
         self._members = sorted(member for member in owners if disks.get(member))
@@ -118,8 +151,10 @@ class _Standbys:
     def _may_follow(self, member: str, task: str) -> bool:
         return self._disks[member] not in self._used[task]
 
-    def _load(self, member: str, task: str) -> tuple[int, int]:
-        return self._copies[member], self._together[member, self._owner[task]]
+    def _load(self, member: str, task: str) -> tuple[int, int, int]:
+        """Few copies first; then few of the same owner, and few of its own: it will have room."""
+        together = self._together[member, self._owner[task]]
+        return self._copies[member], together, len(self._owned[member])
 
     def _add(self, member: str, task: str, count: int = 1) -> None:
         self._copies[member] += count

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,8 +161,8 @@ def working(group: Group, lag: int = 3) -> tuple[Group, Placement, Placement]:
     standbys = group.standbys(owners)
     stored = {
         member: group.stored[member]
-        | dict.fromkeys(owners[member], 1_000)
-        | dict.fromkeys(standbys[member], 1_000 + lag)
+        | dict.fromkeys(owners[member], 1_000_000)
+        | dict.fromkeys(standbys[member], 1_000_000 + lag)
         for member in group.stored
     }
     return group._replace(stored=stored), owners, standbys
@@ -220,8 +221,10 @@ def test_a_task_whose_owner_is_gone_goes_to_a_standby_unless_each_has_its_share(
         return
     kept = {member: ids for member, ids in owners.items() if member != gone}
     after = place(left.tasks, left.stored, kept)
+    copies = {m: {*kept[m], *standbys[m]} for m in kept}
     for member, ids in kept.items():
-        assert set(ids) <= set(after[member])  # what runs goes on where it is
+        for task in set(ids) - set(after[member]):  # it went to another that has it, to make room
+            assert any(task in after[m] and task in copies[m] for m in copies)
     for task in owners[gone]:
         [heir] = followers(task, after)
         for standby in followers(task, standbys):
@@ -270,3 +273,30 @@ def test_the_order_in_which_members_are_told_makes_no_difference_to_standbys(
     shuffled = {member: owners[member] for member in members}
     again = place_standbys(shuffled, group.stored, group.disks, group.replicas)
     assert again == group.standbys(owners)
+
+
+@pytest.mark.parametrize("gone", ["a", "b", "c"])
+def test_whoever_dies_of_three_with_four_tasks_each_of_its_tasks_goes_to_a_standby(
+    gone: str,
+) -> None:
+    group = Group(
+        [f"orders-{n}" for n in range(4)], {m: {} for m in "abc"}, {m: m for m in "abc"}, 1
+    )
+    now, owners, standbys = working(group)
+    kept = {member: ids for member, ids in owners.items() if member != gone}
+    after = place(now.tasks, now.without(gone).stored, kept)
+    for task in owners[gone]:
+        assert followers(task, after) == followers(task, standbys)
+
+
+def test_a_full_standby_lets_go_of_a_task_that_another_follows() -> None:
+    stored = {
+        "a": {"orders-0": 90_000, "orders-1": 90_000, "orders-2": 90_000},
+        "c": {"orders-1": 90_000, "orders-3": 90_000},
+    }
+    owned = {"a": ["orders-0", "orders-1"], "c": ["orders-3"]}
+    placed = place([f"orders-{n}" for n in range(4)], stored, owned)
+    assert {m: set(ids) for m, ids in placed.items()} == {
+        "a": {"orders-0", "orders-2"},
+        "c": {"orders-1", "orders-3"},
+    }
