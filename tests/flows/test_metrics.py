@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from config.settings import load_settings
@@ -58,6 +60,16 @@ def test_each_record_is_counted_by_how_it_ended(driver: Driver) -> None:
     assert seen.of("headrace_dead_letters_total", reason="key-mismatch", agent="") == 1
     assert seen.of("kafka_consumer_messages_total", topic="orders") == 9
     assert seen.of("headrace_aborts_total") == 0
+
+
+def test_without_transactions_the_same_is_counted(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, processing_guarantee="at_least_once")
+    with Driver(TOPOLOGY, settings) as driver:
+        driver.pipe(ORDERS, [*orders(range(5), amount=2_000.0), *POISON], timestamp_ms=NOW_MS)
+        seen = check(driver, read=8)
+        [build] = seen.series("headrace_build_info")
+        assert build.labels["guarantee"] == "at_least_once"
+        assert seen.of("headrace_commit_duration_seconds_count") > 0
 
 
 @pytest.mark.parametrize(
