@@ -1,0 +1,50 @@
+"""Workers that come, go and die at random, all the time: a storm of rebalances."""
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from tests.faults.conftest import SEEDS, StartTrial
+from tests.faults.histories import two_owners
+from tests.faults.trial import APPLICATION, Trial
+
+_STORM_S = float(os.environ.get("HEADRACE_TEST_STORM_S", "180" if SEEDS > 1 else "30"))
+_WORKERS = 4
+
+
+@pytest.mark.timeout(int(_STORM_S) + 300)
+async def test_in_a_storm_of_rebalances_no_task_has_two_owners_and_the_lag_drains(
+    start_trial: StartTrial, seed: int
+) -> None:
+    async with start_trial(seed) as trial:
+        for _ in range(_WORKERS):
+            trial.new_worker()
+        trial.workers[0].start()
+        async with trial.load(1_000):
+            await trial.done(0.1)
+            over_s = time.monotonic() + _STORM_S
+            while time.monotonic() < over_s:
+                await _gust(trial)
+                await asyncio.sleep(trial.chance.uniform(1, 5))  # the storm itself
+        if not trial.running():
+            trial.workers[0].start()
+        await trial.check()
+        assert await two_owners(trial.client, APPLICATION) == []
+
+
+async def _gust(trial: Trial) -> None:
+    """Start a worker, end one, or kill one."""
+    worker = trial.chance.choice(trial.workers)
+    if not worker.is_alive():
+        await trial.hit("storm: a worker started")
+        worker.start()
+    elif trial.chance.random() < 0.5:
+        await trial.hit("storm: kill -9")
+        worker.kill()
+    else:
+        await trial.hit("storm: SIGTERM")
+        has_begun = "connecting to" in worker.said_in_this_life()
+        status = await asyncio.to_thread(worker.end)
+        assert status == 0 or not has_begun, f"{worker.folder.name}: {status}"
