@@ -336,9 +336,8 @@ class Engine:
                 if task.epoch.positions:
                     await start_commit(task)
         except RETRIED as error:
-            log.warning(
-                "%s: not committed before the hand-over (%s); it is done again", task.id, error
-            )
+            why = _text(error)
+            log.warning("%s: not committed before the hand-over (%s); it is done again", task.id, why)
             await _cancel(task.commit)
             _give_up(task, error)
         finally:
