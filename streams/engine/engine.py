@@ -337,7 +337,9 @@ class Engine:
                     await start_commit(task)
         except RETRIED as error:
             why = _text(error)
-            log.warning("%s: not committed before the hand-over (%s); it is done again", task.id, why)
+            log.warning(
+                "%s: not committed before the hand-over (%s); it is done again", task.id, why
+            )
             await _cancel(task.commit)
             _give_up(task, error)
         finally:
