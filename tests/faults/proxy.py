@@ -11,7 +11,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from enum import Enum, IntEnum, auto
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -45,18 +45,18 @@ class Api(IntEnum):
     TXN_OFFSET_COMMIT = 28
 
 
-class Fate(Enum):
-    """What becomes of one request."""
+class Fate(StrEnum):
+    """What becomes of one request, as a report says it."""
 
-    LOST = auto()
+    LOST = "lost"
     """The broker never sees it: the connection is cut before it."""
-    ANSWER_LOST = auto()
+    ANSWER_LOST = "done, its answer lost"
     """The broker does what it asks; the connection is cut before the answer."""
-    NO_ANSWER = auto()
+    NO_ANSWER = "done and never answered"
     """The broker does what it asks; the connection stays open and silent."""
-    SLOW = auto()
+    SLOW = "slow"
     """It stays on its way until Trap.release."""
-    HELD_UP = auto()
+    HELD_UP = "arriving after its connection has ended"
     """As SLOW, and its sender's connection is cut: nobody hears the answer when it arrives at last."""
 
 

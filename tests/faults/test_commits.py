@@ -40,7 +40,7 @@ async def test_a_commit_of_which_a_request_or_an_answer_is_lost_counts_once(
         async with trial.load(3_000):
             await trial.done(0.1)
             for api, fate in losses:
-                await trial.hit(f"{fate.name} {api.name}")
+                await trial.hit(f"request {api.name} {fate}")
                 trap = network.trap(api, fate)
                 await asyncio.wait_for(trap.sprung.wait(), 30)
         await trial.check()
@@ -60,7 +60,7 @@ async def test_a_commit_that_is_never_answered_is_given_up_and_counts_once(
             await trial.done(0.1)
             unanswered = (Api.END_TXN, trial.chance.choice(STEPS))
             for api in unanswered:
-                await trial.hit(f"NO_ANSWER {api.name}")
+                await trial.hit(f"request {api.name} {Fate.NO_ANSWER}")
                 trap = network.trap(api, Fate.NO_ANSWER)
                 await asyncio.wait_for(trap.sprung.wait(), 30)
             # Batches are sent once more, and Kafka knows them by their numbers.
@@ -81,7 +81,7 @@ async def test_requests_that_arrive_during_a_later_commit_spoil_nothing(
         async with trial.load(2_000):
             await trial.done(0.1)
             for api in trial.chance.sample(list(_MIDST), len(_MIDST)):
-                await trial.hit(f"HELD_UP {api.name}")
+                await trial.hit(f"request {api.name} {Fate.HELD_UP}")
                 late = network.trap(api, Fate.HELD_UP)
                 await asyncio.wait_for(late.sprung.wait(), 30)
                 # The worker gives up waiting for it, and goes on.

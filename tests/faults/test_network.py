@@ -108,7 +108,7 @@ async def test_requests_that_never_return_are_given_up(
             silent = trial.chance.sample(list(Api), 3)
             traps = [network.trap(api, Fate.NO_ANSWER) for api in (Api.FETCH, *silent)]
             for trap in traps:
-                await trial.hit(f"{trap.api.name} never returns")
+                await trial.hit(f"request {trap.api.name} {trap.fate}")
             trial.new_worker(network.bootstrap).start()
             await asyncio.wait_for(asyncio.gather(*(t.sprung.wait() for t in traps)), 120)
             await trial.goes_on()
