@@ -22,6 +22,7 @@ from streams.kafka_node import HOST, free_ports
 _LISTENER: Final = "PROXIED"
 _SIZE: Final = struct.Struct(">i")
 _REQUEST: Final = struct.Struct(">hhi")  # API, its version, correlation id
+_START_TIMEOUT_S: Final = 180.0
 _FRAMES_UNDER_WAY: Final = 1_000
 _END: Final = b""
 
@@ -304,6 +305,7 @@ async def proxied_kafka(
                 "advertised.listeners": f"PLAINTEXT://{HOST}:{port},{_LISTENER}://{proxy.bootstrap}",
                 **properties,
             },
+            start_timeout_s=_START_TIMEOUT_S,
         )
         with kafka:
             proxy.broker_port = int(kafka.bootstrap_of(_LISTENER).rpartition(":")[2])

@@ -46,7 +46,9 @@ async def test_a_worker_that_was_cut_off_beyond_its_session_spoils_nothing_and_r
         cut_off.start()
         other.start()
         async with trial.load(2_000):
-            await until_true(lambda: all("taken, reads" in w.said() for w in (cut_off, other)))
+            await until_true(
+                lambda: all("taken, reads" in w.said() for w in (cut_off, other)), deadline_s=60
+            )
             await trial.done(0.1)
             name, ways = trial.chance.choice(
                 [
