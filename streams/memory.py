@@ -74,6 +74,8 @@ class MemoryKafka:
         """How many records the next runs have at the most: where the input is cut."""
         self.delays: Iterator[int] = itertools.repeat(1)
         """How many turns of the event loop the next answers take: what may come in between."""
+        self.tombstones_kept_ms: dict[str, int] = {}
+        """The `delete.retention.ms` of topics: nothing is compacted here, but it may be asked for."""
         self._topic_ids: dict[str, str] = {}
         self._epochs: dict[str, int] = {}
         self._open: dict[str, _Transaction] = {}
@@ -321,6 +323,13 @@ class MemoryCluster:
         """Return what those topics are that exist; asking makes none."""
         await self.answered()
         return {name: found for name in names if (found := self.kafka.topic(name)) is not None}
+
+    async def tombstones_kept_ms(self, topic: str) -> int | None:
+        """Return for how long a compacted topic tells of a removed key; None where nobody may know."""
+        await self.answered()
+        if self.kafka.topic(topic) is None:
+            return None
+        return self.kafka.tombstones_kept_ms.get(topic, 86_400_000)
 
     async def read(self, partition: TopicPartition, bounds: Bounds) -> AsyncIterator[Run]:
         """Yield the committed records from `bounds.begin` on until everything below `bounds.end` was read."""

@@ -247,6 +247,9 @@ class Cluster(Protocol):
     async def topics(self, names: Collection[str]) -> dict[str, TopicState]:
         """Return what those topics are that exist; asking makes none."""
 
+    async def tombstones_kept_ms(self, topic: str) -> int | None:
+        """Return for how long a compacted topic tells of a removed key; None where nobody may know."""
+
     def read(self, partition: TopicPartition, bounds: Bounds) -> AsyncIterator[Run]:
         """Yield the committed records from `bounds.begin` on until everything below `bounds.end` was read."""
 

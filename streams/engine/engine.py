@@ -489,6 +489,9 @@ class Engine:
     def _start_due_commits(self) -> None:
         now_s = self.clock.monotonic_s()
         for task in self.tasks.values():
+            damage = None if task.store is None else task.store.damage
+            if task.state is State.RUNNING and damage is not None:  # a reader of rows found it
+                self._retake(task, damage)
             full = task.epoch.records >= self.config.max_epoch_records
             if (
                 task.state is State.RUNNING
@@ -545,6 +548,9 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
 
 def _give_up(task: Task, error: BaseException) -> None:
     """Drop what a task has not committed, and what the error says is of no use any more."""
+    if task.commit is not None:  # a batch failed beside it: its end would be of a former life
+        task.commit.cancel()
+        task.commit = None
     task.forget()
     if isinstance(error, StoreCorruptError):
         task.discard_store()

@@ -236,11 +236,13 @@ class Standbys:
             return
         changelogs = [tp for t in missing for tp in self._opener.changelogs(*self._parts[t])]
         bounds = await self._cluster.bounds(changelogs)
+        topics = await self._cluster.topics([tp.topic for tp in changelogs])
+        ids = {name: topic.topic_id for name, topic in topics.items()}
         for task_id in sorted(missing & self._missing()):
             try:
                 reach(Step.STANDBY_BEFORE_OPEN)
                 kept = self._kept.pop(task_id, None)
-                self._open[task_id] = self._opener.open(*self._parts[task_id], bounds, kept)
+                self._open[task_id] = self._opener.open(*self._parts[task_id], bounds, ids, kept)
                 self._resting.pop(task_id, None)
                 self._ends |= {tp: bounds[tp].end for tp in self._open[task_id].tables}
             except StoreLockedError:  # its former owner on this disk closes it in a moment

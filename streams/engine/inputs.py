@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
+from streams.engine import changelogs
 from streams.engine.cluster import Bounds, Cluster, Committed, TopicState, out_of_range
 from streams.engine.errors import KafkaUnavailableError, StateMismatchError
 from streams.engine.notes import noted
@@ -83,18 +84,20 @@ def positions(
 async def watch_inputs(
     cluster: Cluster, names: Collection[str], tasks: Callable[[], Iterable[Task]], partitions: int
 ) -> None:
-    """Look at the inputs again and again. Raises StateMismatchError once they are others.
+    """Look at inputs and changelogs again and again. Raises StateMismatchError once they are others.
 
     Seen twice in a row: a broker that has just started may not know yet what the others know.
     """
     suspicion = ""
     while True:
         await asyncio.sleep(_LOOK_EACH_S)
+        seen = changelogs.watched(tasks())
         try:
-            topics = await cluster.topics(names)
+            topics = await cluster.topics([*names, *seen])
         except (KafkaUnavailableError, TimeoutError):
             continue
         wrong = _difference(names, topics, tasks(), partitions)
+        wrong = wrong or changelogs.difference(seen, topics)
         if wrong is not None and str(wrong) == suspicion:
             raise wrong
         suspicion = str(wrong or "")

@@ -110,9 +110,13 @@ class Opener:
         subtopology: Subtopology,
         partition: int,
         bounds: Mapping[TopicPartition, Bounds],
+        ids: Mapping[str, str],
         kept: Store | None,
     ) -> Standby:
-        """Open a task's store, if it is not `kept` open already. Raises StoreError."""
+        """Open a task's store, if it is not `kept` open already. Raises StoreError.
+
+        `ids` are the changelogs' topic ids: a store remembers what it was read from.
+        """
         task_id = subtopology.task_id(partition)
         path = self._config.data_dir / self._config.application_id / task_id
         changelogs = self.changelogs(subtopology, partition)
@@ -120,7 +124,7 @@ class Opener:
         try:
             store = store or Store(path, self._memory, tables=subtopology.tables)
             position = store.position()
-            flaw = position and self._flaw(position, changelogs, bounds)
+            flaw = position and self._flaw(position, task_id, changelogs, bounds, ids)
         except StoreCorruptError as error:
             flaw = str(error)
         if flaw:
@@ -133,15 +137,27 @@ class Opener:
         store.end_reads()
         if position is None:
             position = Position(self._partitions, written_at_ms=self._clock.wall_ms())
-        begins = {table: bounds[tp].begin for tp, table in changelogs.items()}
-        position = msgspec.structs.replace(position, changelogs=begins | position.changelogs)
+        for tp, table in changelogs.items():
+            if position.changelogs.get(table, 0) < bounds[tp].begin:
+                store.close()
+                msg = f"changelog {tp.topic} begins at offset {bounds[tp].begin}: rows are gone"
+                raise StoreError(msg)
+        begins = dict.fromkeys(changelogs.values(), 0)
+        position = msgspec.structs.replace(
+            position,
+            changelogs=begins | position.changelogs,
+            task=task_id,
+            topics={table: ids.get(tp.topic, "") for tp, table in changelogs.items()},
+        )
         return Standby(task_id, store, position, changelogs)
 
     def _flaw(
         self,
         position: Position,
+        task_id: str,
         changelogs: Mapping[TopicPartition, str],
         bounds: Mapping[TopicPartition, Bounds],
+        ids: Mapping[str, str],
     ) -> str:
         """Return why a store cannot be caught up, or nothing: taking the task would not use it either."""
         age_ms = self._clock.wall_ms() - position.written_at_ms
@@ -149,9 +165,12 @@ class Opener:
             return f"it was last level {age_ms // 3_600_000} h ago"
         if position.partitions != self._partitions:
             return f"it was built from topics with {position.partitions} partitions"
+        if position.task not in {"", task_id}:
+            return f"it is of {position.task}"
         for tp, table in changelogs.items():
-            begin, end = bounds[tp]
-            if not begin <= position.changelogs.get(table, begin) <= end:
+            known = ids.get(tp.topic, "")
+            is_other = position.topics.get(table, known) != known
+            if is_other or position.changelogs.get(table, 0) > bounds[tp].end:
                 return f"it does not belong to changelog {tp.topic} any more"
         return ""
 

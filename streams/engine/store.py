@@ -74,11 +74,13 @@ class Position(msgspec.Struct, frozen=True):
     changelogs: dict[str, int] = {}
     sources: dict[str, int] = {}
     commit: int = 0
-    """The number of the commit that brought the rows here; see taking.Note."""
+    """The number of the commit that brought the rows here; see notes.Note."""
     written_at_ms: int = 0
     format: int = FORMAT
-    lineage: str = ""
-    """Which history of the task the rows belong to; see taking.Note. Empty: of an earlier release."""
+    task: str = ""
+    """Whose rows they are; empty: of an earlier release, which did not tell."""
+    topics: dict[str, str] = {}
+    """The ids of the changelogs to which the offsets belong, by table (decision 0018)."""
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -156,6 +158,8 @@ class Store:
         except Exception as error:
             raise _store_error(path, error) from error
         self._prefixes: dict[str, bytes] = {}
+        self.damage: StoreCorruptError | None = None
+        """What was found to be wrong with it, by whoever read it: it must be rebuilt."""
         try:
             self._chain = self._checked_chain(read_only=read_only)
         except StoreError:
@@ -246,7 +250,7 @@ class Store:
                 rows.next()
             rows.status()  # a corrupt block ends the walk without a word; only this tells
         except Exception as error:
-            raise _store_error(self.path, error) from error
+            raise self._error(error) from error
         finally:
             del rows  # a live iterator keeps the folder's lock even after close()
 
@@ -281,7 +285,7 @@ class Store:
         try:
             self._db.write(batch, _LOGGED if logged else _UNLOGGED)
         except Exception as error:
-            raise _store_error(self.path, error) from error
+            raise self._error(error) from error
         self._chain += 1
 
     def flush(self) -> None:
@@ -289,7 +293,7 @@ class Store:
         try:
             self._db.flush()
         except Exception as error:
-            raise _store_error(self.path, error) from error
+            raise self._error(error) from error
 
     def _checked_chain(self, *, read_only: bool) -> int:
         """Return the number of the last write. Raises StoreCorruptError where writes before it are gone.
@@ -313,8 +317,15 @@ class Store:
                 self._db.write(begin, _LOGGED)
                 self._db.flush()
             except Exception as error:
-                raise _store_error(self.path, error) from error
+                raise self._error(error) from error
         return links[0] if links else 0
+
+    def _error(self, error: Exception) -> StoreError:
+        """Return our error for one of RocksDB's, and take note of damage."""
+        found = _store_error(self.path, error)
+        if isinstance(found, StoreCorruptError):
+            self.damage = found
+        return found
 
     def _prefix(self, table: str) -> bytes:
         prefix = self._prefixes.get(table)
@@ -327,7 +338,7 @@ class Store:
         try:
             value: bytes | None = self._db.get(key)
         except Exception as error:
-            raise _store_error(self.path, error) from error
+            raise self._error(error) from error
         return value
 
 

@@ -11,6 +11,12 @@ from typing import Any
 import msgspec
 
 from streams.engine import counting
+from streams.engine.changelogs import (
+    belongs,
+    check_begins,
+    check_noted,
+    look_at_changelogs,
+)
 from streams.engine.cluster import Bounds
 from streams.engine.errors import (
     StateMismatchError,
@@ -31,6 +37,7 @@ from streams.engine.task import Task
 log = logging.getLogger(__name__)
 
 _LOCK_RETRY_S = 0.05
+_FOREVER_MS = 2**63
 
 
 async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPartition, Bounds]:
@@ -53,19 +60,20 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     async with asyncio.timeout(task.config.take_timeout_s):
         committed = await task.cluster.committed(task.inputs)
         topic_ids = await look_at_inputs(task, partitions)
+        changelog_ids = await look_at_changelogs(task)
         tables = task.subtopology.tables
         bounds = await task.cluster.bounds([*task.inputs, *map(task.changelog, tables)])
+    newest = noted(committed.values())
     found = positions(task, committed, bounds, topic_ids)
+    check_noted(task, newest, changelog_ids, bounds)
 
     # 3. The state that belongs to them.
     reach(Step.TAKE_BEFORE_OPEN)
-    await _open(task, memory, partitions)
+    await _open(task, memory)
     sources = {tp.topic: offset.offset for tp, offset in committed.items()}
-    newest = noted(committed.values())
     counting.found(task, {tp: c.offset for tp, c in committed.items()}, newest.commit)
-    await _restore(
-        task, memory, partitions, bounds, Position(0, sources=sources, commit=newest.commit)
-    )
+    target = Position(partitions, {}, sources, newest.commit, task=task.id, topics=changelog_ids)
+    await _restore(task, memory, bounds, target)
     for part in task.windowed_parts():
         part.begin_at(newest.stream_times.get(part.table.name, 0))
 
@@ -76,7 +84,7 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     return found.bounds
 
 
-async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
+async def _open(task: Task, memory: StoreMemory) -> None:
     """Open the task's store, waiting a moment for a former owner on this machine to let it go.
 
     One that is damaged is rebuilt, once: what is damaged anew has a cause that only people can find.
@@ -85,7 +93,7 @@ async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
     deadline = task.clock.monotonic_s() + task.config.lock_timeout_s
     while task.store is None:
         try:
-            use(task, _usable(task, _store(task, memory), memory))
+            use(task, _store(task, memory))
         except StoreLockedError:
             if task.clock.monotonic_s() > deadline:
                 raise
@@ -97,29 +105,6 @@ async def _open(task: Task, memory: StoreMemory, partitions: int) -> None:
             rebuilt = True
             log.warning("%s; it is rebuilt from the changelog", error)
             remove(task.path)
-    position = task.store.position()
-    if position is not None and position.partitions != partitions:
-        msg = (
-            f"{task.path} was built from topics with {position.partitions} partitions, they have "
-            f"{partitions} now: keys lie elsewhere. Start afresh with another HEADRACE_APP_ID"
-        )
-        raise StateMismatchError(msg)
-
-
-def _usable(task: Task, store: Store, memory: StoreMemory) -> Store:
-    """Return the store, emptied if it is so old that it may hold rows whose deletion is forgotten."""
-    try:
-        position = store.position()
-    except StoreError:
-        store.close()
-        raise
-    if position is None:
-        return store
-    age_ms = task.clock.wall_ms() - position.written_at_ms
-    if age_ms <= task.config.state_lifetime_ms:
-        return store
-    log.warning("%s was last written %d h ago; it is rebuilt", task.path, age_ms // 3_600_000)
-    return _emptied(task, store, memory)
 
 
 def _emptied(task: Task, store: Store, memory: StoreMemory) -> Store:
@@ -140,66 +125,114 @@ def use(task: Task, store: Store) -> None:
 
 
 async def _restore(
-    task: Task,
-    memory: StoreMemory,
-    partitions: int,
-    bounds: dict[TopicPartition, Bounds],
-    committed: Position,
+    task: Task, memory: StoreMemory, bounds: dict[TopicPartition, Bounds], target: Position
 ) -> None:
-    """Bring the store to the committed point: read the changelogs from where it stands to their end."""
+    """Bring the store to the committed point: read the changelogs from where it stands to their end.
+
+    `target` is that point, but for the offsets of changelogs, which are their ends.
+    """
     assert task.store is not None  # noqa: S101 - _open has just set it
-    changelogs = {table.name: task.changelog(table) for table in task.subtopology.tables}
-    position = task.store.position() or _beginning(task, partitions)
-    if any(
-        not bounds[tp].begin <= position.changelogs.get(name, bounds[tp].begin) <= bounds[tp].end
-        for name, tp in changelogs.items()
-    ):
+    position = task.store.position() or _beginning(task, target)
+    if not belongs(task, position, target.topics, bounds):
         log.warning("%s does not belong to the changelog any more; it is rebuilt", task.path)
-        use(task, _emptied(task, task.store, memory))
-        position = _beginning(task, partitions)
+        position = _rebuilt(task, memory, target)
+    if position.partitions != target.partitions:
+        msg = (
+            f"{task.path} was built from topics with {position.partitions} partitions, they have "
+            f"{target.partitions} now: keys lie elsewhere. Start afresh with another HEADRACE_APP_ID"
+        )
+        raise StateMismatchError(msg)
+    position = msgspec.structs.replace(position, task=task.id, topics=target.topics)
     task.position = position  # a worker that restores tells the group how far it is
     if (
         task.config.exactly_once
-        and committed.sources
-        and (position.sources, position.commit) == (committed.sources, committed.commit)
+        and target.sources
+        and (position.sources, position.commit) == (target.sources, target.commit)
     ):
         # State and offsets move together (law 2): of the same commit there is nothing to read. A
         # store half restored has no sources.
         return
+    lifetime_ms = await _lifetime_ms(task, position, bounds)
+    if _age_ms(task, position) > lifetime_ms:
+        log.warning("%s was last written too long ago; it is rebuilt", task.path)
+        position = _rebuilt(task, memory, target)
+    check_begins(task, position, bounds)
+    position = await _read_changelogs(task, position, bounds)
+    if _age_ms(task, position) > lifetime_ms:
+        log.warning("%s: reading the changelogs took too long; it is rebuilt", task.path)
+        position = await _read_changelogs(task, _rebuilt(task, memory, target), bounds)
+        if (took_ms := _age_ms(task, position)) > lifetime_ms:
+            raise _outlived(task, took_ms, lifetime_ms)
+    reach(Step.RESTORE_AFTER_READ)
+    _check_offsets(task, target.sources)
+    task.position = msgspec.structs.replace(
+        target, changelogs=position.changelogs, written_at_ms=task.clock.wall_ms()
+    )
+    task.store.write({}, task.position)
+
+
+async def _read_changelogs(
+    task: Task, position: Position, bounds: dict[TopicPartition, Bounds]
+) -> Position:
+    """Read the changelogs from a position to their ends; return the position there."""
+    assert task.store is not None  # noqa: S101 - _open has set it
     for part in task.parts.values():
         part.reset()
     reach(Step.RESTORE_BEFORE_READ)
+    changelogs = {table.name: task.changelog(table) for table in task.subtopology.tables}
     task.restoring = {
-        name: Restoring(
-            name,
-            begin=max(bounds[tp].begin, position.changelogs.get(name, bounds[tp].begin)),
-            end=bounds[tp].end,
-        )
+        name: Restoring(name, begin=position.changelogs.get(name, 0), end=bounds[tp].end)
         for name, tp in changelogs.items()
     }
     for name, tp in changelogs.items():
         position = await _restore_table(task, task.restoring[name], tp, position)
     task.store.flush()
     task.restoring = {}
-    reach(Step.RESTORE_AFTER_READ)
-    _check_offsets(task, changelogs, committed.sources)
-    task.position = msgspec.structs.replace(
-        position,
-        sources=committed.sources,
-        commit=committed.commit,
-        changelogs={name: bounds[tp].end for name, tp in changelogs.items()},
-        written_at_ms=task.clock.wall_ms(),
+    ends = {name: bounds[tp].end for name, tp in changelogs.items()}
+    return msgspec.structs.replace(position, changelogs=ends)
+
+
+def _age_ms(task: Task, position: Position) -> int:
+    return task.clock.wall_ms() - position.written_at_ms
+
+
+def _outlived(task: Task, took_ms: int, lifetime_ms: int) -> StateMismatchError:
+    names = ", ".join(task.changelog(table).topic for table in task.subtopology.tables)
+    return StateMismatchError(
+        f"{task.id}: reading its changelogs took {took_ms / 1_000:.1f} s, and they tell of removed rows "
+        f"for {lifetime_ms / 1_000:g} s alone: raise delete.retention.ms of {names}"
     )
-    task.store.write({}, task.position)
 
 
-def _beginning(task: Task, partitions: int) -> Position:
+def _beginning(task: Task, target: Position) -> Position:
     """Return the position of a store without rows.
 
     It stays as old as that until its restore is done: what was deleted meanwhile, and forgotten by
     the time that a restore goes on, is not found missing.
     """
-    return Position(partitions=partitions, written_at_ms=task.clock.wall_ms())
+    return msgspec.structs.replace(target, sources={}, commit=0, written_at_ms=task.clock.wall_ms())
+
+
+def _rebuilt(task: Task, memory: StoreMemory, target: Position) -> Position:
+    """Begin with an empty store; return its position."""
+    assert task.store is not None  # noqa: S101 - _open has set it
+    use(task, _emptied(task, task.store, memory))
+    return _beginning(task, target)
+
+
+async def _lifetime_ms(task: Task, position: Position, bounds: dict[TopicPartition, Bounds]) -> int:
+    """Return how old a store may be that is caught up with its changelogs.
+
+    What was deleted since then must still be told there: an older store would keep such rows. A store
+    of a commit that stands at their ends has missed nothing.
+    """
+    changelogs = {table.name: task.changelog(table) for table in task.subtopology.tables}
+    if position.sources and all(
+        position.changelogs.get(name, 0) == bounds[tp].end for name, tp in changelogs.items()
+    ):
+        return _FOREVER_MS
+    kept_ms = [await task.cluster.tombstones_kept_ms(tp.topic) for tp in changelogs.values()]
+    return min([task.config.state_lifetime_ms, *(ms for ms in kept_ms if ms is not None)])
 
 
 async def _restore_table(
@@ -216,7 +249,6 @@ async def _restore_table(
             (key, value) for key, value in zip(run.keys, run.values, strict=True) if key is not None
         )
         store.write({name: rows}, position, logged=False)
-        task.position = position
         restoring.add(run)
         task.restored_records += len(run.offsets)
         task.meters.add(RESTORED_RECORDS, len(run.offsets), task.id, name)
@@ -229,15 +261,14 @@ async def _restore_table(
     return position
 
 
-def _check_offsets(
-    task: Task, changelogs: dict[str, TopicPartition], sources: dict[str, int]
-) -> None:
+def _check_offsets(task: Task, sources: dict[str, int]) -> None:
     """Raise StateMismatchError for rows without committed offsets: counting anew would double them."""
     store: Any = task.store
     if sources or not task.config.exactly_once:
         return
-    for name, tp in changelogs.items():
-        if next(iter(store.scan(name)), None) is not None:
+    for table in task.subtopology.tables:
+        if next(iter(store.scan(table.name)), None) is not None:
+            tp = task.changelog(table)
             msg = (
                 f"changelog {tp.topic}-{tp.partition} has rows, but group {task.config.application_id} has "
                 f"no committed offsets for {task.id} (expired or deleted): reading from the start would "

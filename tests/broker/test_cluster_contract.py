@@ -821,6 +821,14 @@ async def test_a_topic_that_is_made_anew_is_another_one(backend: Backend, cluste
     assert "" not in {before.topic_id, after.topic_id}
 
 
+async def test_for_how_long_a_topic_tells_of_removed_keys_is_known_or_is_not(
+    backend: Backend, cluster: Cluster
+) -> None:
+    name = await backend.make_topic()
+    assert await cluster.tombstones_kept_ms(name) == 86_400_000
+    assert await cluster.tombstones_kept_ms("nobody-made-it") is None
+
+
 async def known(cluster: Cluster, name: str, *, exists: bool) -> None:
     async def looked() -> bool:
         return (name in await cluster.topics([name])) is exists

@@ -129,3 +129,4 @@ def test_a_damaged_store_is_not_an_empty_one(task: Task, caplog: pytest.LogCaptu
     with pytest.raises(NotReadableError, match=r"^has a store that cannot be read"):
         walk(task)
     assert "is damaged" in caplog.text
+    assert task.store.damage is not None  # by this the engine knows that it must be rebuilt

@@ -422,7 +422,7 @@ def test_a_store_of_an_earlier_release_is_read_and_gets_what_it_lacks(
     for _ in range(2):
         store = Store(path, memory)
         position = store.position()
-        assert position == Position(1, {"users": 7}, {"orders": 9}, 3, 5, 1, lineage="")
+        assert position == Position(1, {"users": 7}, {"orders": 9}, 3, 5, 1, "", {})
         assert store.get("users", "ada") == b"1"
         store.close()
 

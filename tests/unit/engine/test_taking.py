@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,12 +15,13 @@ from streams.engine.clock import SystemClock
 from streams.engine.cluster import Committed
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Flow, Table, Topology
-from streams.engine.errors import StoreCorruptError, StoreError
+from streams.engine.errors import StateMismatchError, StoreCorruptError, StoreError
 from streams.engine.failpoints import InjectedFailureError, Step
 from streams.engine.layout import own_topics, subtopologies
 from streams.engine.meters import Meters
+from streams.engine.notes import Note, Stand, short_id
 from streams.engine.records import Record
-from streams.engine.store import Position, Store, StoreMemory
+from streams.engine.store import Position, Store, StoreMemory, discard
 from streams.engine.taking import take
 from streams.engine.task import Task
 from streams.memory import MemoryCluster, MemoryKafka
@@ -29,6 +31,21 @@ COUNTS: Table[int] = Table("counts", msgspec.json.encode, msgspec.json.Decoder(i
 TOPOLOGY = Topology(
     (Flow(lambda _: None, "counts", reads=(ORDERS,), keeps=COUNTS),), dead_letters="dead-letters"
 )
+
+
+class SetClock:
+    """A clock whose days pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_763_715_600.0
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since 1970 UTC."""
+        return round(self.now_s * 1_000)
+
+    def monotonic_s(self) -> float:
+        """Return seconds that never go back, from some start."""
+        return self.now_s
 
 
 async def new_task(folder: Path) -> Task:
@@ -56,6 +73,177 @@ async def test_a_damaged_store_is_made_anew(tmp_path: Path) -> None:
     assert task.store is not None
     assert isinstance(task.store.position(), Position)
     task.close()
+
+
+# -- what does not belong together -------------------------------------------------------------------
+
+
+def kafka_of(task: Task) -> MemoryKafka:
+    kafka: MemoryKafka = task.cluster.kafka  # type: ignore[attr-defined] # the one in memory
+    return kafka
+
+
+async def ids_of(task: Task) -> dict[str, str]:
+    changelog = task.changelog(COUNTS).topic
+    return {"counts": (await task.cluster.topics([changelog]))[changelog].topic_id}
+
+
+def write_store(task: Task, position: Position) -> None:
+    """Leave a store with a row that is in no changelog."""
+    store = Store(task.path, tables=task.subtopology.tables)
+    store.write({"counts": [(b"strange", b"1")]}, position)
+    store.close()
+
+
+def commit_noted(task: Task, offset: int, note: Note) -> None:
+    """Commit an offset of the input, which gets so many records."""
+    kafka = kafka_of(task)
+    for _ in range(offset):
+        kafka.append(task.inputs[0], Record(b"key", b"{}"), 0)
+    metadata = msgspec.json.encode(note).decode()
+    kafka.offsets["app", task.inputs[0]] = Committed(offset, metadata)
+
+
+def rows(task: Task) -> dict[str, bytes]:
+    assert task.store is not None
+    return dict(task.store.scan("counts"))
+
+
+@pytest.mark.parametrize("other", ["another task's", "another cluster's", "too old"])
+async def test_a_store_that_does_not_belong_here_is_rebuilt(
+    tmp_path: Path, other: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = await new_task(tmp_path)
+    kafka_of(task).append(task.changelog(COUNTS), Record(b"key", b"2"), 0)
+    kafka_of(task).append(task.changelog(COUNTS), Record(b"key", b"3"), 0)
+    ids = await ids_of(task)
+    now_ms = task.clock.wall_ms()
+    plausible = Position(1, {"counts": 1}, {"orders": 3}, 1, now_ms, task=task.id, topics=ids)
+    changed: dict[str, dict[str, Any]] = {
+        "another task's": {"task": "orders-7"},
+        "another cluster's": {"topics": {"counts": "another-id"}},
+        "too old": {"written_at_ms": now_ms - 2 * 86_400_000},
+    }
+    write_store(task, msgspec.structs.replace(plausible, **changed[other]))
+    commit_noted(task, 3, Note(commit=2))
+    await take(task, StoreMemory(), partitions=1)
+    assert rows(task) == {"key": b"3"}
+    assert "it is rebuilt" in caplog.text
+    assert (task.position.task, task.position.topics) == (task.id, ids)
+    task.close()
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["of this release", "of an earlier one"])
+async def test_a_store_that_belongs_here_is_caught_up(tmp_path: Path, *, tells: bool) -> None:
+    task = await new_task(tmp_path)
+    for value in (b"2", b"3"):
+        kafka_of(task).append(task.changelog(COUNTS), Record(b"key", value), 0)
+    told = {"task": task.id, "topics": await ids_of(task)} if tells else {}
+    now_ms = task.clock.wall_ms()
+    write_store(task, Position(1, {"counts": 1}, {"orders": 3}, 1, now_ms, **told))  # type: ignore[arg-type]
+    commit_noted(task, 3, Note(commit=2))
+    await take(task, StoreMemory(), partitions=1)
+    assert rows(task) == {"strange": b"1", "key": b"3"}
+    assert task.restored_records == 1
+    task.close()
+
+
+async def test_a_store_of_the_last_commit_is_used_however_old_it_is(tmp_path: Path) -> None:
+    task = await new_task(tmp_path)
+    write_store(task, Position(1, {"counts": 0}, {"orders": 3}, 2, written_at_ms=0))
+    commit_noted(task, 3, Note(commit=2))
+    await take(task, StoreMemory(), partitions=1)
+    assert rows(task) == {"strange": b"1"}
+    task.close()
+
+
+@pytest.mark.parametrize("is_shorter", [True, False], ids=["shorter", "another topic"])
+async def test_a_changelog_that_is_not_what_was_committed_to_stops_the_worker(
+    tmp_path: Path, *, is_shorter: bool
+) -> None:
+    task = await new_task(tmp_path)
+    kafka_of(task).append(task.changelog(COUNTS), Record(b"key", b"2"), 0)
+    [topic_id] = (await ids_of(task)).values()
+    stood = Stand(2, short_id(topic_id)) if is_shorter else Stand(1, "01234567")
+    commit_noted(task, 3, Note(commit=2, changelogs={"counts": stood}))
+    told = (
+        "ends at offset 1, .* up to 2 of it"
+        if is_shorter
+        else "is not the one that group app wrote to"
+    )
+    with pytest.raises(StateMismatchError, match=rf"app-counts-changelog.* {told}"):
+        await take(task, StoreMemory(), partitions=1)
+    assert not task.path.exists()
+    task.close()
+
+
+async def test_a_changelog_that_was_trimmed_is_good_for_a_store_that_has_it_all_alone(
+    tmp_path: Path,
+) -> None:
+    task = await new_task(tmp_path)
+    for value in (b"1", b"2", b"3"):
+        kafka_of(task).append(task.changelog(COUNTS), Record(b"key", value), 0)
+    kafka_of(task).begins[task.changelog(COUNTS)] = 2
+    commit_noted(task, 3, Note(commit=2))
+    with pytest.raises(StateMismatchError, match="begins at offset 2, and local state ends at 0"):
+        await take(task, StoreMemory(), partitions=1)
+    task.close()
+    now_ms = task.clock.wall_ms()
+    write_store(task, Position(1, {"counts": 2}, {"orders": 2}, 1, written_at_ms=now_ms))
+    await take(task, StoreMemory(), partitions=1)
+    assert rows(task) == {"strange": b"1", "key": b"3"}
+    task.close()
+
+
+async def test_a_restore_that_outlives_the_changelogs_tombstones_is_done_again_and_then_refused(
+    tmp_path: Path,
+) -> None:
+    task = await new_task(tmp_path)
+    kafka_of(task).append(task.changelog(COUNTS), Record(b"key", b"1"), 0)
+    kafka_of(task).tombstones_kept_ms[task.changelog(COUNTS).topic] = 60_000
+    commit_noted(task, 3, Note(commit=2))
+    slow = iter([True, False, True, True])
+    clock = task.clock = SetClock()
+
+    def take_long(_step: Step) -> None:
+        clock.now_s += 61 if next(slow) else 0
+
+    failpoints.arm(Step.RESTORE_AFTER_RUN, take_long)
+    try:
+        await take(task, StoreMemory(), partitions=1)
+        assert rows(task) == {"key": b"1"}
+        task.close()
+        discard(task.path)
+        with pytest.raises(StateMismatchError, match=r"raise delete\.retention\.ms of app-counts"):
+            await take(task, StoreMemory(), partitions=1)
+    finally:
+        failpoints.disarm()
+    task.close()
+
+
+async def test_offsets_of_a_newer_release_are_left_to_it(tmp_path: Path) -> None:
+    task = await new_task(tmp_path)
+    kafka_of(task).append(task.inputs[0], Record(b"key", b"{}"), 0)
+    newer = '{"format":99,"commit":"a word"}'
+    kafka_of(task).offsets["app", task.inputs[0]] = Committed(1, newer)
+    with pytest.raises(StateMismatchError, match="committed by a newer release"):
+        await take(task, StoreMemory(), partitions=1)
+    assert not task.path.exists()
+    task.close()
+
+
+async def test_a_note_of_a_later_release_of_the_same_format_is_read(tmp_path: Path) -> None:
+    task = await new_task(tmp_path)
+    write_store(task, Position(1, {"counts": 0}, {"orders": 1}, 7))
+    kafka_of(task).append(task.inputs[0], Record(b"key", b"{}"), 0)
+    later = '{"commit":7,"format":1,"what_we_do_not_know":[1]}'
+    kafka_of(task).offsets["app", task.inputs[0]] = Committed(1, later)
+    await take(task, StoreMemory(), partitions=1)
+    assert task.position.commit == 7
+    task.close()
+
+
+# -- damage ------------------------------------------------------------------------------------------
 
 
 async def test_a_store_that_is_damaged_anew_is_not_rebuilt_without_end(
