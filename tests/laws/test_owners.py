@@ -1,17 +1,15 @@
 """Law 4: one owner. Whoever was fenced or forgotten commits nothing more."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import load_settings
 from streams.engine import failpoints
 from streams.engine.errors import OwnershipError
 from streams.engine.failpoints import Step
-from tests.laws.world import VIP_ORDERS, Cuts, Piped, World, cuts, inputs, one_order_each
+from tests.laws.world import Cuts, Piped, World, cuts, inputs, one_order_each
 
 IN_A_COMMIT = [step for step in Step if step.value.startswith(("commit.before", "process."))]
 
@@ -40,28 +38,21 @@ def test_who_was_fenced_commits_nothing_and_begins_again(
         world.check()
 
 
-@given(first=inputs(min_size=1), second=inputs(min_size=1), cut=cuts)
+@given(first=inputs(min_size=1), second=inputs(min_size=1), cut=cuts, standbys=st.integers(0, 1))
 def test_a_zombie_changes_nothing(
-    first: Sequence[Piped], second: Sequence[Piped], cut: Cuts
+    first: Sequence[Piped], second: Sequence[Piped], cut: Cuts, standbys: int
 ) -> None:
-    with World(cut) as world:
+    # On two machines: the one folder's lock would keep the two apart.
+    with World(cut, disks=2, standby_replicas=standbys) as world:
         world.append(first)
         world.start(1)
-        # On another machine: the one folder's lock would keep the two apart.
-        elsewhere: Path = world.folder / "elsewhere"
-        here = world.driver.settings
-        world.driver.settings = load_settings(
-            data_dir=elsewhere,
-            commit_interval_ms=1,
-            vip_orders=VIP_ORDERS,
-        )
         world.start(1)
         world.append(second)
         world.driver.evict_worker(0)
         world.settle()
         world.append(one_order_each(0))
         world.settle()
-        world.driver.settings = here
+        world.check_standbys()
         world.kill()
         world.driver.lose_disk()
         world.start(1)

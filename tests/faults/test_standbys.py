@@ -1,0 +1,129 @@
+"""Standbys: whoever goes on where a killed worker ended reads only what it had not read yet."""
+
+import re
+from functools import partial
+
+import aiohttp
+import pytest
+
+from streams.engine.store import Position, Store
+from streams.topology import TOPOLOGY
+from tests.faults.conftest import StartTrial
+from tests.faults.trial import Trial
+from tests.faults.workers import WorkerProcess
+from tests.waiting import until, until_true
+
+_LAG = re.compile(r'^headrace_standby_lag_records\{task="([^"]+)"\} (\S+)$', re.MULTILINE)
+_RESTORED = re.compile(r"restored \w+ of (\S+): ([\d,]+) records")
+_TAKEN = re.compile(r"(\S+-\d+): taken, reads on")
+_LEVEL_WITHIN = 2_000
+"""Records: what is committed while a standby is asked how far it is."""
+
+
+async def _lags(session: aiohttp.ClientSession, worker: WorkerProcess) -> dict[str, float] | None:
+    """Return how far a worker's standbys are behind, by task; None while it cannot be asked."""
+    if not (address := worker.web_address()):
+        return None
+    try:
+        async with session.get(f"http://{address}/metrics") as answer:
+            return {task: float(lag) for task, lag in _LAG.findall(await answer.text())}
+    except aiohttp.ClientError:
+        return None
+
+
+async def _all_level(trial: Trial, *, replicas: int = 1) -> None:
+    """Return when every task is followed by so many workers, and closely."""
+
+    async def are_level(session: aiohttp.ClientSession) -> bool:
+        told = [await _lags(session, worker) for worker in trial.running()]
+        lags = [lag for of_worker in told for lag in (of_worker or {}).values()]
+        return len(lags) == replicas * trial.partitions and max(lags) <= _LEVEL_WITHIN
+
+    async with aiohttp.ClientSession() as session:
+        await until(partial(are_level, session), deadline_s=120)
+
+
+def _restored(said: str) -> int:
+    return sum(int(records.replace(",", "")) for _, records in _RESTORED.findall(said))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("count", [2, 3])
+async def test_who_follows_a_killed_worker_s_tasks_goes_on_at_once_and_exactly(
+    start_trial: StartTrial, seed: int, count: int
+) -> None:
+    async with start_trial(seed) as trial:
+        await trial.produce(60_000)
+        workers = trial.start_workers(count, headrace_standby_replicas=1)
+        async with trial.load(1_000):
+            for _ in range(3):
+                await trial.done(0.5)
+                await _all_level(trial)
+                victim = trial.chance.choice(workers)
+                others = [worker for worker in workers if worker is not victim]
+                before = {worker: len(worker.said()) for worker in others}
+                await trial.hit("kill -9 of a worker whose tasks are followed")
+                victim.kill()
+
+                def said(heirs: dict[WorkerProcess, int] = before) -> str:
+                    return "".join(worker.said()[begun:] for worker, begun in heirs.items())
+
+                await until_true(
+                    lambda: len(set(_TAKEN.findall(said()))) == trial.partitions, deadline_s=90
+                )
+                # The tables have 50,000 changes and more by then: none was read from its beginning.
+                assert _restored(said()) < 10_000 + 2 * _LEVEL_WITHIN
+                await trial.goes_on()
+                victim.start()
+        await trial.check()
+
+
+@pytest.mark.timeout(400)
+async def test_two_standbys_outlive_two_workers_killed_at_once(
+    start_trial: StartTrial, seed: int
+) -> None:
+    async with start_trial(seed) as trial:
+        await trial.produce(30_000)
+        workers = trial.start_workers(3, headrace_standby_replicas=2)
+        async with trial.load(1_000):
+            await trial.done(0.5)
+            await _all_level(trial, replicas=2)
+            heir, *victims = trial.chance.sample(workers, 3)
+            begun = len(heir.said())
+            await trial.hit("kill -9 of two workers of three")
+            for victim in victims:
+                victim.kill()
+            await until_true(
+                lambda: len(set(_TAKEN.findall(heir.said()[begun:]))) == trial.partitions,
+                deadline_s=90,
+            )
+            assert _restored(heir.said()[begun:]) < 10_000 + 2 * _LEVEL_WITHIN
+            await trial.goes_on()
+        await trial.check()
+
+
+@pytest.mark.timeout(400)
+async def test_the_disk_of_a_standby_has_what_the_disk_of_the_owner_has(
+    start_trial: StartTrial, seed: int
+) -> None:
+    async with start_trial(seed) as trial:
+        await trial.produce(20_000)
+        one, other = trial.start_workers(2, headrace_standby_replicas=1)
+        await trial.done()
+        await _all_level(trial)
+        # A worker that ends hands over first: killed together, each leaves what it had.
+        await trial.check()
+        tables = [table.name for table in TOPOLOGY.tables]
+        for path in sorted(one.state.iterdir()):
+            mine, theirs = (
+                Store(path, read_only=True),
+                Store(other.state / path.name, read_only=True),
+            )
+            try:
+                ends = [(store.position() or Position(0)).changelogs for store in (mine, theirs)]
+                assert ends[0].keys() == ends[1].keys()
+                for table in tables:
+                    assert list(mine.scan(table)) == list(theirs.scan(table)), (path.name, table)
+            finally:
+                mine.close()
+                theirs.close()
