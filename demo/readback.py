@@ -18,6 +18,7 @@ from demo.oracle import (
     Derived,
     Json,
     Outcome,
+    Rules,
     Source,
     diff,
     diff_rows,
@@ -69,18 +70,20 @@ def check(
     app_id: str,
     *,
     live: bool = True,
+    rules: Rules | None = None,
     ends: Mapping[TopicPartition, int] | None = None,
 ) -> Verdict:
     """Compare all that came out with what the oracle makes of the input as Kafka has it.
 
     `live`: workers ran while input was written, and the oracle follows the turns that they took.
-    `ends` of the inputs, where something lies behind the last record: ends of transactions do.
+    `rules` are the contract's unless told. `ends` of the inputs are told where something lies behind
+    the last record, as the ends of transactions do.
     """
     sources = {
         topic: {tp.partition: [_source(r) for r in rows] for tp, rows in _of(records, topic)}
         for topic in INPUTS
     }
-    merged = expect(sources)
+    merged = expect(sources, rules)
     actual = Outcome(
         tables={table: _folded(records, _changelog(app_id, table)) for table in CHECKED},
         derived={topic: _events(records, topic) for topic in OUTPUTS},
@@ -103,12 +106,16 @@ def check(
     return Verdict(expected, actual, differences)
 
 
-async def read_topics(client: Mapping[str, Any], topics: Iterable[str], partitions: int) -> Records:
+async def read_topics(
+    client: Mapping[str, Any], topics: Iterable[str], partitions: int | range
+) -> Records:
     """Return all committed records of the topics. Raises HeadraceError if the end is not reached.
 
     Returning proves that no transaction is open: it read as far as anything was ever written.
+    `partitions` is their number, or which of them are read.
     """
-    wanted = [TopicPartition(topic, number) for topic in topics for number in range(partitions)]
+    numbers = range(partitions) if isinstance(partitions, int) else partitions
+    wanted = [TopicPartition(topic, number) for topic in topics for number in numbers]
     ends = await _written_ends(client, wanted)
     found: dict[TopicPartition, list[Any]] = {tp: [] for tp in wanted}
     consumer = AIOKafkaConsumer(
@@ -161,16 +168,17 @@ async def _written_ends(
     return ends
 
 
-def read_disk(folders: Iterable[Path], partitions: int) -> Disk:
+def read_disk(folders: Iterable[Path], partitions: int | range) -> Disk:
     """Return what the workers' stores hold; of a task that several had, the furthest counts.
 
-    No worker may run. Raises StoreError.
+    `partitions` is their number, or which of them are read. No worker may run. Raises StoreError.
     """
     folders = list(folders)
+    numbers = range(partitions) if isinstance(partitions, int) else partitions
     disk = Disk({table: {} for table in CHECKED}, {})
     for subtopology in subtopologies(TOPOLOGY):
         tables = [table.name for table in subtopology.tables if table.name in CHECKED]
-        for number in range(partitions):
+        for number in numbers:
             paths = [folder / subtopology.task_id(number) for folder in folders]
             stores = [Store(path, read_only=True) for path in paths if path.exists()]
             try:

@@ -4,29 +4,20 @@ import random
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from config.settings import load_settings
-from demo.oracle import diff, expect
 from demo.poison import Subject, event
-from demo.readback import INPUTS
+from demo.readback import INPUTS, check, read_disk, read_topics, topics_of
 from streams.app import create_worker
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import TopicSpec, ensure_topics
 from streams.engine.engine import Engine
-from tests.faults.outcomes import (
-    DERIVED,
-    ends,
-    read_all,
-    read_input,
-    read_outcome,
-    send,
-    stored_rows,
-    wait_until_done,
-)
+from tests.broker.groups import caught_up, send
 from tests.laws.world import WORLD
 from tests.poisoned import KINDS, RULES, traffic
 from tests.waiting import until_true
@@ -39,37 +30,33 @@ async def test_poison_of_every_kind_ends_as_the_oracle_says_and_harms_nobody(
     tmp_path: Path,
 ) -> None:
     with EmbeddedKafka(tmp_path / "kafka") as kafka:
-        bootstrap = kafka.bootstrap
-        await send(bootstrap, PARTITIONS, traffic(time.time_ns() // 1_000_000))
-        await send_what_grows(bootstrap)
-        wanted = await ends(bootstrap, INPUTS, PARTITIONS)
+        client = {"bootstrap_servers": kafka.bootstrap}
+        await make_inputs(client, PARTITIONS)
+        await send(client, PARTITIONS, traffic(time.time_ns() // 1_000_000))
+        await send_what_grows(kafka.bootstrap)
         settings = load_settings(
-            kafka_brokers=(bootstrap,), app_id=APP_ID, data_dir=tmp_path / "state"
+            kafka_brokers=(kafka.bootstrap,), app_id=APP_ID, data_dir=tmp_path / "state"
         )
         worker = create_worker(settings, WORLD)
         try:
             await worker.start()
-            await wait_until_done(bootstrap, APP_ID, wanted, workers=[], deadline_s=60)
+            await caught_up(client, APP_ID, INPUTS, PARTITIONS)
         finally:
             await worker.app.stop()
-        sources = await read_input(bootstrap, PARTITIONS)
-        expected = expect(sources, RULES)
-        begins = {TopicPartition(topic, p): 0 for topic in DERIVED for p in range(PARTITIONS)}
-        actual = await read_outcome(bootstrap, APP_ID, begins, expected)
-        letters = await read_all(bootstrap, {tp: 0 for tp in begins if tp.topic == "dead-letters"})
-    assert sum(expected.refused.values()) > len(KINDS) // 2
-    assert {"rule-failed", "too-large"} < set(expected.refused)
-    assert expected.late
-    assert diff(expected, actual) == []
-    assert stored_rows([tmp_path / "state" / APP_ID]) == expected.tables
-    for tp, records in letters.items():
-        for record in records:
-            headers = dict(record.headers)
-            topic = headers["__streams.errors.topic"].decode()
-            offset = int(headers["__streams.errors.offset"])
-            source = next(s for s in sources[topic][tp.partition] if s.offset == offset)
-            assert (record.key, record.value) == (source.key, source.value)
+        records = await read_topics(client, topics_of(APP_ID), PARTITIONS)
+    disk = read_disk([tmp_path / "state" / APP_ID], PARTITIONS)
+    verdict = check(records, disk, APP_ID, live=False, rules=RULES)
+    assert verdict.differences == []
+    refused = verdict.expected.refused
+    assert sum(refused.values()) > len(KINDS) // 2
+    assert {"rule-failed", "too-large"} < set(refused)
+    assert verdict.expected.late
     shutil.rmtree(tmp_path)
+
+
+async def make_inputs(client: dict[str, Any], partitions: int) -> None:
+    specs = [TopicSpec(topic, partitions, {"retention.ms": "-1"}) for topic in INPUTS]
+    await ensure_topics(client, specs, replication_factor=1)
 
 
 async def send_what_grows(bootstrap: str) -> None:
@@ -103,8 +90,8 @@ async def test_where_a_dead_letter_cannot_be_written_nothing_is_committed_past_i
         client = {"bootstrap_servers": bootstrap}
         tight = TopicSpec("dead-letters", 1, {"max.message.bytes": "100"})
         await ensure_topics(client, [tight], replication_factor=1)
-        await send(bootstrap, 1, orders)
-        wanted = await ends(bootstrap, INPUTS, 1)
+        await make_inputs(client, 1)
+        await send(client, 1, orders)
         settings = load_settings(
             kafka_brokers=(bootstrap,), app_id=APP_ID, data_dir=tmp_path / "state"
         )
@@ -123,15 +110,15 @@ async def test_where_a_dead_letter_cannot_be_written_nothing_is_committed_past_i
             await admin.alter_configs(
                 [ConfigResource(ConfigResourceType.TOPIC, "dead-letters", roomy)]
             )
-            await wait_until_done(bootstrap, APP_ID, wanted, workers=[], deadline_s=60)
+            await caught_up(client, APP_ID, INPUTS, 1)
         finally:
             await worker.app.stop()
             await admin.close()
-        expected = expect(await read_input(bootstrap, 1))
-        begins = {TopicPartition(topic, 0): 0 for topic in DERIVED}
-        actual = await read_outcome(bootstrap, APP_ID, begins, expected)
-    assert [letter.offset for letter in expected.dead_letters] == [3]
-    assert diff(expected, actual) == []
+        records = await read_topics(client, topics_of(APP_ID), 1)
+    disk = read_disk([tmp_path / "state" / APP_ID], 1)
+    verdict = check(records, disk, APP_ID, live=False)
+    assert verdict.differences == []
+    assert [letter.offset for letter in verdict.expected.dead_letters] == [3]
     shutil.rmtree(tmp_path)
 
 

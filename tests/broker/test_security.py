@@ -20,9 +20,9 @@ from streams.child import end_child, start_child
 from streams.engine.admin import TopicSpec, ensure_topics, partition_counts
 from streams.errors import BrokerRefusedError
 from streams.kafka_node import free_ports
+from tests.broker.groups import caught_up
 from tests.broker.running import HEADRACE, environment, files_with, headrace, process_list
 from tests.broker.secured import ADMIN, SESAME, SecuredKafka
-from tests.faults.outcomes import ends, wait_until_done
 from tests.faults.workers import WorkerProcess
 from tests.waiting import until, until_true
 
@@ -308,8 +308,7 @@ async def send_orders(bootstrap: str, count: int) -> None:
 async def worked(bootstrap: str, worker: WorkerProcess) -> None:
     """Have a worker process some orders; end it."""
     await send_orders(bootstrap, 500)
-    everything = await ends(bootstrap, ["orders"], 4)
-    await wait_until_done(bootstrap, "headrace", everything, workers=[worker], deadline_s=30)
+    await caught_up({"bootstrap_servers": bootstrap}, "headrace", ["orders"], 4)
     assert worker.end() == 0, worker.said()
 
 

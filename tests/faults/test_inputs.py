@@ -19,6 +19,7 @@ from demo.readback import INPUTS, OUTPUTS, Records, check, read_disk, read_topic
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import TopicSpec, ensure_topics
 from streams.topics import DEAD_LETTERS
+from tests.broker.groups import caught_up
 from tests.faults.conftest import StartTrial
 from tests.faults.trial import APPLICATION, PARTITIONS, Trial
 from tests.waiting import until, until_true
@@ -189,7 +190,7 @@ async def test_partitions_that_are_added_stop_the_workers_and_a_fresh_start_read
         earlier = await read_topics(trial.client, (*OUTPUTS, DEAD_LETTERS), more)
         heir = trial.new_worker(headrace_app_id=AFRESH)
         heir.start()
-        await caught_up(trial, admin, AFRESH, more)
+        await caught_up(trial.client, AFRESH, INPUTS, more)
         assert heir.end() == 0
         found = await read_topics(trial.client, topics_of(AFRESH), more)
         records = {tp: rows[len(earlier.get(tp, [])) :] for tp, rows in found.items()}
@@ -198,18 +199,6 @@ async def test_partitions_that_are_added_stop_the_workers_and_a_fresh_start_read
         assert verdict.differences == []
         assert len(verdict.expected.tables["user_orders"]) > 100
         trial.records = sum(len(rows) for tp, rows in records.items() if tp.topic in INPUTS)
-
-
-async def caught_up(trial: Trial, admin: AIOKafkaAdminClient, group: str, partitions: int) -> None:
-    """Return when a group has committed all of the inputs."""
-    found = await read_topics(trial.client, INPUTS, partitions)
-    ends = {tp: rows[-1].offset + 1 for tp, rows in found.items() if rows}
-
-    async def is_there() -> bool:
-        committed = await admin.list_consumer_group_offsets(group)
-        return all(tp in committed and committed[tp].offset == end for tp, end in ends.items())
-
-    await until(is_there, deadline_s=90)
 
 
 async def send_to_new(trial: Trial, partitions: Iterable[int]) -> None:

@@ -9,7 +9,7 @@ while it all ran, and at the end.
 import asyncio
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,9 +19,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from aiokafka import AIOKafkaProducer
 
-from demo.generator import OrderGenerator, TopicKeyValue, partition_of
+from demo.generator import OrderGenerator, TopicKeyValue
 from demo.oracle import Json, Outcome, diff_rows, parse
 from demo.readback import CHECKED, INPUTS, Records, check, read_disk, read_topics, topics_of
 from streams.broker import EmbeddedKafka
@@ -29,6 +28,7 @@ from streams.prepare import prepare_topics
 from streams.topology import TOPOLOGY
 from tables.questions import MAX_LIMIT
 from tables.web.wire import TABLES
+from tests.broker.groups import send
 from tests.faults.onlooker import Onlooker, Progress
 from tests.faults.workers import WorkerProcess
 from tests.waiting import until, until_true
@@ -59,8 +59,12 @@ class Trial:
         replication_factor: int = 1,
         users: int = 2_000,
         poison_share: float = 0.01,
+        look_on: bool = True,
     ) -> None:
-        """`kafka` runs and has no topics of the application yet; `seed` decides the input."""
+        """`kafka` runs and has no topics of the application yet; `seed` decides the input.
+
+        `look_on`: a reader keeps all that is emitted, as it comes; `check` wants that.
+        """
         self.folder = folder
         self.kafka = kafka
         self.seed = seed
@@ -77,6 +81,7 @@ class Trial:
         generator = OrderGenerator(seed, users=users, poison_share=poison_share)
         self._made = generator.records(lambda: time.time_ns() // 1_000_000)
         self._live = False
+        self._look_on = look_on
         self._onlooker = Onlooker(self.client, APPLICATION, partitions)
         self._following: asyncio.Task[None] | None = None
 
@@ -90,7 +95,8 @@ class Trial:
             create=True,
         )
         await self._onlooker.__aenter__()
-        self._following = asyncio.create_task(self._onlooker.follow())
+        if self._look_on:
+            self._following = asyncio.create_task(self._onlooker.follow())
         return self
 
     async def __aexit__(
@@ -105,9 +111,9 @@ class Trial:
                 print(f"{worker.folder.name}:\n{worker.said()[-4_000:]}")  # noqa: T201 - shown where it fails
         if error is not None:
             print(f"HEADRACE_TEST_SEED={self.seed}, faults so far: {dict(self.faults)}")  # noqa: T201 - likewise
-        assert self._following is not None
-        self._following.cancel()
-        await asyncio.wait({self._following})
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following})
         await self._onlooker.__aexit__(kind, error, trace)
 
     # -- workers ----------------------------------------------------------------------------------
@@ -143,28 +149,7 @@ class Trial:
     async def send(self, records: Iterable[TopicKeyValue]) -> None:
         """Send records, each to its key's partition."""
         self._live = self._live or any(worker.was_started for worker in self.workers)
-        producer = AIOKafkaProducer(
-            **self.client,
-            enable_idempotence=True,  # a broker that dies doubles nothing
-            compression_type="lz4",
-            max_batch_size=262_144,
-            max_request_size=16 << 20,
-        )
-        await producer.start()
-        try:
-            sent = []
-            # Batches: `send` refuses a record without key and value, which is among the poison.
-            batches: dict[tuple[str, int], Any] = defaultdict(producer.create_batch)
-            for topic, key, value in records:
-                at = topic, partition_of(key, self.partitions)
-                if batches[at].append(key=key, value=value, timestamp=None) is None:
-                    sent.append(await producer.send_batch(batches.pop(at), topic, partition=at[1]))
-                    batches[at].append(key=key, value=value, timestamp=None)
-            for (topic, partition), batch in batches.items():
-                sent.append(await producer.send_batch(batch, topic, partition=partition))
-            await asyncio.gather(*sent)
-        finally:
-            await producer.stop()
+        await send(self.client, self.partitions, records)
 
     @asynccontextmanager
     async def load(self, records_per_s: int) -> AsyncIterator[None]:
@@ -275,6 +260,18 @@ class Trial:
         assert differences == [], f"{len(differences)} differences: " + "\n".join(differences[:10])
         self.records = sum(len(rows) for tp, rows in records.items() if tp.topic in INPUTS)
         return expected
+
+    async def check_partition(self, number: int) -> list[str]:
+        """Compare what came out in one partition, read now; return a line for each difference.
+
+        All input is processed, and no worker runs. It holds that partition's records alone in memory.
+        """
+        one = range(number, number + 1)
+        records = await read_topics(self.client, topics_of(APPLICATION), one)
+        self.records += sum(len(rows) for tp, rows in records.items() if tp.topic in INPUTS)
+        folders = [worker.state for worker in self.workers]
+        ends = await self._onlooker.ends()
+        return check(records, read_disk(folders, one), APPLICATION, ends=ends).differences
 
     async def _served(self) -> dict[str, dict[str, Json]]:
         """Return the tables as the web view of one worker answers, page after page."""
