@@ -27,7 +27,6 @@ from streams.broker import EmbeddedKafka
 from tests.faults.trial import Trial
 from tests.faults.workers import WorkerProcess
 
-_PARTITIONS: Final = 16
 # Few users: the rows of their minutes are what may grow, and 24 h of them are kept.
 _USERS: Final = 500
 _MEASURED_RECORDS: Final = 150_000
@@ -149,10 +148,17 @@ def _say(line: str) -> None:
 
 
 async def _run(
-    folder: Path, *, seed: int, minutes: float, rate: int, kill_each_s: float, at_most: int
+    folder: Path,
+    *,
+    seed: int,
+    minutes: float,
+    rate: int,
+    kill_each_s: float,
+    at_most: int,
+    partitions: int,
 ) -> dict[str, Any]:
     with EmbeddedKafka(folder / "kafka") as kafka:
-        trial = Trial(folder, kafka, seed, partitions=_PARTITIONS, users=_USERS, look_on=False)
+        trial = Trial(folder, kafka, seed, partitions=partitions, users=_USERS, look_on=False)
         async with trial:
             trial.start_workers(3)
             highest = await highest_rate(trial)
@@ -163,7 +169,7 @@ async def _run(
             await trial.done(deadline_s=600)
             statuses = [worker.end() for worker in trial.workers]
             differences = [
-                line for n in range(_PARTITIONS) for line in await trial.check_partition(n)
+                line for n in range(partitions) for line in await trial.check_partition(n)
             ]
     verdicts = [v for name, of in samples.items() for v in judge(name, of)]
     return {
@@ -198,10 +204,19 @@ def table(verdicts: Iterable[dict[str, Any]]) -> str:
 @click.option("--rate", default=0, help="Records a second; else half of what is measured.")
 @click.option("--at-most", default=5_000, show_default=True, help="Where half of it is more.")
 @click.option("--kill-each", default=30.0, show_default=True, help="Seconds between two kills.")
+@click.option(
+    "--partitions", default=16, show_default=True, help="One of them at a time is read back."
+)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--json", "file", type=click.Path(path_type=Path), default=Path("build/soak.json"))
 def main(  # noqa: PLR0917 - one parameter an option
-    minutes: float, rate: int, at_most: int, kill_each: float, seed: int, file: Path
+    minutes: float,
+    rate: int,
+    at_most: int,
+    kill_each: float,
+    partitions: int,
+    seed: int,
+    file: Path,
 ) -> None:
     """Soak three workers; status 0: everything is exact, and nothing grows."""
     if minutes * 60 < 12 * kill_each:
@@ -211,7 +226,7 @@ def main(  # noqa: PLR0917 - one parameter an option
         report = asyncio.run(
             _run(
                 Path(folder), seed=seed, minutes=minutes, rate=rate, kill_each_s=kill_each,
-                at_most=at_most,
+                at_most=at_most, partitions=partitions,
             )
         )  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
