@@ -65,11 +65,15 @@ async def test_an_outage_of_all_brokers_loses_and_doubles_nothing(
 ) -> None:
     async with start_trial(seed, kafka=three_brokers, replication_factor=3) as trial:
         await trial.produce(60_000)
-        trial.start_workers(2)
+        workers = trial.start_workers(2)
         await trial.done(trial.chance.uniform(0.05, 0.4))
+        for worker in workers:  # what is begun is not ended while the brokers die one by one
+            worker.pause()
         await trial.hit("kill -9 of all brokers")
         for broker in range(BROKERS):
             trial.kafka.kill(broker)
+        for worker in workers:
+            worker.resume()
         began_s = time.monotonic()
 
         late = trial.new_worker()
