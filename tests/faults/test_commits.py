@@ -111,18 +111,19 @@ async def test_a_transaction_that_times_out_in_the_midst_of_a_commit_counts_once
         proxied_kafka(tmp_path / "kafka", quickly) as (kafka, network),
         start_trial(seed, kafka=kafka) as trial,
     ):
-        network.transaction_timeout_ms = 1_500
-        await trial.produce(40_000)
+        network.transaction_timeout_ms = 3_000
         # Nobody takes over meanwhile: the group waits for it.
         worker = trial.new_worker(network.bootstrap, kafka_session_timeout_ms=60_000)
         at = trial.chance.randrange(3, 12)
         worker.start(headrace_failpoints=f"commit.before_end=stop@{at}")
-        await until_true(lambda: _is_stopped(worker), deadline_s=60)
-        await trial.hit("transaction time-out in mid-commit")
-        await _nothing_is_open(trial)
-        worker.resume()
-        # Nobody else has its transactional ids, so this means that time-out.
-        await until_true(lambda: "transaction timeout occurred" in worker.said(), deadline_s=60)
+        async with trial.load(2_000):
+            await until_true(lambda: _is_stopped(worker), deadline_s=60)
+            await trial.hit("transaction time-out in mid-commit")
+            await _nothing_is_open(trial)
+            worker.resume()
+            # Nobody else has its transactional ids, so this means that time-out.
+            said = "transaction timeout occurred"
+            await until_true(lambda: said in worker.said(), deadline_s=60)
         await trial.check()
 
 

@@ -54,27 +54,26 @@ async def test_of_two_with_the_same_transactional_ids_one_survives(
 
 async def _take_away(trial: Trial, partition: int) -> None:
     """Do what whoever uses the transactional id of a task does at its start."""
-    producer = AIOKafkaProducer(
-        **trial.client, transactional_id=f"{APPLICATION}-orders-{partition}"
-    )
-    await producer.start()
-    await producer.stop()
+    transactional_id = f"{APPLICATION}-orders-{partition}"
+    async with AIOKafkaProducer(**trial.client, transactional_id=transactional_id):
+        pass
 
 
 @asynccontextmanager
 async def _taking_away(trial: Trial, partition: int) -> AsyncIterator[None]:
     """Do so as often as it goes, for as long as the block runs."""
+    over = asyncio.Event()
 
     async def again_and_again() -> None:
-        while True:
+        while not over.is_set():
             await _take_away(trial, partition)
 
     quarrelling = asyncio.create_task(again_and_again())
     try:
         yield
     finally:
-        quarrelling.cancel()
-        await asyncio.wait({quarrelling})
+        over.set()
+        await quarrelling
 
 
 @pytest.mark.timeout(400)
