@@ -11,7 +11,7 @@ from tests.faults.conftest import StartTrial
 async def test_killed_workers_lose_and_double_nothing(start_trial: StartTrial, seed: int) -> None:
     async with start_trial(seed) as trial:
         await trial.produce(120_000)
-        workers = trial.start_workers(2)
+        workers = trial.start_workers(2, headrace_standby_replicas=trial.chance.randint(0, 1))
         for share in sorted(trial.chance.uniform(0.02, 0.7) for _ in range(4)):
             await trial.done(share)
             victim = trial.chance.choice(workers)

@@ -19,8 +19,10 @@ async def test_in_a_storm_of_rebalances_no_task_has_two_owners_and_the_lag_drain
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed) as trial:
-        for _ in range(_WORKERS):
-            trial.new_worker()
+        standbys, static = trial.chance.randint(0, 1), trial.chance.random() < 0.3
+        for n in range(_WORKERS):
+            name = {"headrace_instance_id": f"member-{n}"} if static else {}
+            trial.new_worker(headrace_standby_replicas=standbys, **name)
         trial.workers[0].start()
         async with trial.load(1_000):
             await trial.done(0.1)
