@@ -68,7 +68,7 @@ class Trap:
         self.api = api
         self.fate = fate
         self.sprung = asyncio.Event()
-        """Set when the request has met its fate: for an answer, when that was kept back."""
+        """Set when the request has met its fate: for a lost answer, when that has come."""
         self.released = asyncio.Event()
         self.answered = asyncio.Event()
         """Set when the broker has answered a request that was slow or held up."""
@@ -225,6 +225,8 @@ class _Connection:
             if trap.fate is Fate.HELD_UP:
                 self._client[1].transport.abort()
             await trap.released.wait()
+        if trap is not None and trap.fate is Fate.NO_ANSWER:
+            trap.sprung.set()  # now: an earlier silence of this connection may keep the answer back
         self._trapped.append(trap)
         return frame
 
