@@ -28,13 +28,14 @@ _TIMEOUT_S = 20.0
 _string: Final = String().decode
 
 
-class _Entry(NamedTuple):
-    """One input's offset in a commit."""
+class Entry(NamedTuple):
+    """One input's offset in a commit; those of one commit were written at the same time."""
 
     topic: str
     partition: int
     offset: int
     number: int
+    at_ms: int
 
 
 async def two_owners(client: Mapping[str, Any], group: str) -> list[str]:
@@ -42,13 +43,13 @@ async def two_owners(client: Mapping[str, Any], group: str) -> list[str]:
 
     Raises AssertionError where nothing was committed.
     """
-    entries: dict[int, list[_Entry]] = defaultdict(list)
-    for key, value in await _kept(client):
-        entry = _entry(key, value, group)
+    entries: dict[int, list[Entry]] = defaultdict(list)
+    for row in await _kept(client):
+        entry = _entry(row, group)
         if entry is not None:
             entries[entry.partition].append(entry)
     assert entries, f"group {group} has committed nothing"
-    return [line for of_task in entries.values() for line in _breaks(of_task)]
+    return [line for of_task in entries.values() for line in breaks(of_task)]
 
 
 async def generations(client: Mapping[str, Any], group: str) -> list[int]:
@@ -56,22 +57,23 @@ async def generations(client: Mapping[str, Any], group: str) -> list[int]:
     return sorted(
         {
             generation
-            for key, value in await _kept(client)
-            if (generation := _generation(key, value, group)) is not None
+            for row in await _kept(client)
+            if (generation := _generation(row, group)) is not None
         }
     )
 
 
-async def _kept(client: Mapping[str, Any]) -> list[tuple[bytes, bytes | None]]:
+async def _kept(client: Mapping[str, Any]) -> list[Any]:
     """Return all that coordinators have written down, in each one's order."""
     counts = await partition_counts(client, [_OFFSETS], timeout_s=_TIMEOUT_S)
     records = await read_topics(client, [_OFFSETS], counts[_OFFSETS])
-    return [(row.key, row.value) for rows in records.values() for row in rows]
+    return [row for rows in records.values() for row in rows]
 
 
-def _breaks(entries: list[_Entry]) -> list[str]:
+def breaks(entries: list[Entry]) -> list[str]:
     """Return what is wrong in the history of a task: all inputs' partitions of one number."""
-    numbers = [number for number, _ in groupby(entry.number for entry in entries)]
+    commits = groupby((entry.number, entry.at_ms) for entry in entries)
+    numbers = [number for (number, _), _ in commits]
     lines = [
         f"task {entries[0].partition}: commit {after} came after {before}"
         for before, after in pairwise([0, *numbers])
@@ -87,25 +89,25 @@ def _breaks(entries: list[_Entry]) -> list[str]:
     return lines
 
 
-def _entry(key: bytes, value: bytes | None, group: str) -> _Entry | None:
+def _entry(row: Any, group: str) -> Entry | None:
     """Read a record of Kafka's (OffsetCommitKey, OffsetCommitValue); None for what else is there."""
-    read = BytesIO(key)
-    if Int16.decode(read) not in _OFFSET_KEYS or value is None or _string(read) != group:
+    read = BytesIO(row.key)
+    if Int16.decode(read) not in _OFFSET_KEYS or row.value is None or _string(read) != group:
         return None
     topic, partition = _string(read), Int32.decode(read)
-    read = BytesIO(value)
+    read = BytesIO(row.value)
     version, offset, _leader_epoch = Int16.decode(read), Int64.decode(read), Int32.decode(read)
     assert version == _OFFSET_VALUE_VERSION, f"Kafka writes offsets otherwise: {version}"
-    metadata = CompactString().decode(read)
-    return _Entry(topic, partition, offset, noted([Committed(offset, metadata)]).commit)
+    number = noted([Committed(offset, CompactString().decode(read))]).commit
+    return Entry(topic, partition, offset, number, row.timestamp)
 
 
-def _generation(key: bytes, value: bytes | None, group: str) -> int | None:
+def _generation(row: Any, group: str) -> int | None:
     """Read a record of Kafka's (GroupMetadataKey, GroupMetadataValue); None for what else is there."""
-    read = BytesIO(key)
-    if Int16.decode(read) != _GROUP_KEY or value is None or _string(read) != group:
+    read = BytesIO(row.key)
+    if Int16.decode(read) != _GROUP_KEY or row.value is None or _string(read) != group:
         return None
-    read = BytesIO(value)
+    read = BytesIO(row.value)
     version, _protocol_type = Int16.decode(read), _string(read)
     assert version == _GROUP_VALUE_VERSION, f"Kafka writes groups otherwise: {version}"
     generation: int = Int32.decode(read)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.faults.conftest import SEEDS, StartTrial
-from tests.faults.histories import two_owners
+from tests.faults.histories import Entry, breaks, two_owners
 from tests.faults.trial import APPLICATION, Trial
 
 _STORM_S = float(os.environ.get("HEADRACE_TEST_STORM_S", "180" if SEEDS > 1 else "30"))
@@ -34,6 +34,17 @@ async def test_in_a_storm_of_rebalances_no_task_has_two_owners_and_the_lag_drain
             trial.workers[0].start()
         await trial.check()
         assert await two_owners(trial.client, APPLICATION) == []
+
+
+def test_a_second_owner_shows_in_the_history_of_commits() -> None:
+    users, orders = Entry("users", 0, 5, 1, 100), Entry("orders", 0, 10, 1, 100)
+    then = Entry("orders", 0, 20, 2, 200)
+    assert breaks([users, orders, then]) == []
+    assert breaks([users, orders, then, Entry("orders", 0, 25, 2, 201)]) != []  # beside it
+    assert breaks([users, orders, then, Entry("users", 0, 8, 2, 201)]) != []
+    assert breaks([users, orders, then, Entry("users", 0, 8, 1, 201)]) != []  # from an older state
+    assert breaks([users, orders, then, Entry("users", 0, 8, 4, 201)]) != []  # from a lost one
+    assert breaks([users, orders, then, Entry("orders", 0, 15, 3, 201)]) != []  # counted anew
 
 
 async def _gust(trial: Trial) -> None:
