@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from demo.closing import closed
 from demo.following import Follower
 from demo.oracle import DERIVED
 from demo.readback import INPUTS
@@ -51,6 +52,8 @@ class Onlooker(Follower):
         trace: TracebackType | None,
     ) -> None:
         await super().__aexit__(kind, error, trace)
+        # After an outage aiokafka's stop() may end half way, and leave connections open.
+        await closed(self._consumer._client.close())
         await self._admin.close()
 
     def _take(self, topic: str, records: Sequence[Any]) -> None:
