@@ -167,6 +167,8 @@ async def _run(
             samples = await soak(trial, minutes, rate, kill_each_s)
             _say("the load ends; everything is read back")
             await trial.done(deadline_s=600)
+            for worker in trial.workers:
+                await worker.says("worker starts")  # SIGTERM before that ends it with 143
             statuses = [worker.end() for worker in trial.workers]
             differences = [
                 line for n in range(partitions) for line in await trial.check_partition(n)
