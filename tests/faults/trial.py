@@ -233,6 +233,7 @@ class Trial:
         await self.done(deadline_s=deadline_s)
         served = await self._served()
         for worker in self.running():
+            await worker.says("worker starts")  # SIGTERM before that ends it with 143
             status = await asyncio.to_thread(worker.end)  # a proxy may run in this loop
             assert status == 0, (
                 f"{worker.folder.name} ended with {status}:\n{worker.said()[-2_000:]}"
