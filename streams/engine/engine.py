@@ -7,29 +7,29 @@ and a 14 s callback once made two owners (decision 0003).
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from streams.engine import counting
-from streams.engine.assignor import TaskGrouping, stored_tasks
+from streams.engine.assignor import TaskGrouping
+from streams.engine.beside import Beside
 from streams.engine.clock import Clock, SystemClock
-from streams.engine.cluster import Bounds, Cluster, Member, Owner, Source
+from streams.engine.cluster import Bounds, Cluster, Owner, Source
 from streams.engine.committing import start_commit
 from streams.engine.config import EngineConfig
+from streams.engine.copies import Copies
 from streams.engine.definitions import Topology
 from streams.engine.errors import (
-    CommitFailedError,
     FencedError,
     KafkaUnavailableError,
     OwnershipError,
     StoreCorruptError,
-    UnexpectedEndError,
-    UnwritableRowError,
 )
-from streams.engine.failpoints import InjectedFailureError, Step, reach
+from streams.engine.failpoints import Step, reach
 from streams.engine.following import Standbys
 from streams.engine.gauges import readings
+from streams.engine.giving_up import RETRIED, give_up, text_of
 from streams.engine.inputs import watch_inputs
 from streams.engine.layout import Subtopology, subtopologies
 from streams.engine.meters import Meters, Reading
@@ -44,23 +44,12 @@ from streams.engine.metrics import (
 from streams.engine.pace import Pace
 from streams.engine.processing import Deliver, OvertakenError, process
 from streams.engine.records import TopicPartition
-from streams.engine.standby import disk_name
 from streams.engine.store import StoreMemory
 from streams.engine.taking import take, use
 from streams.engine.task import State, Task
 
 log = logging.getLogger(__name__)
 
-# What taking the task anew can mend. All else stops the worker.
-RETRIED: Final = (
-    FencedError,
-    CommitFailedError,
-    KafkaUnavailableError,
-    TimeoutError,
-    InjectedFailureError,
-    StoreCorruptError,
-    UnwritableRowError,
-)
 _LONGEST_WAIT_S: Final = 0.1
 _RETAKE_WAITS_S: Final = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -104,7 +93,7 @@ class Engine:
         self._turn = asyncio.Lock()
         self._handing_over = asyncio.Lock()
         self._leaving = False
-        self._beside: set[asyncio.Task[Any]] = set()
+        self._beside = Beside(self.fail)
         self._taking: dict[str, asyncio.Task[None]] = {}
         self._pace = Pace(config, self.clock)
         self._loop: asyncio.Task[None] | None = None
@@ -118,9 +107,7 @@ class Engine:
             memory=self._memory,
             is_busy=self._is_busy,
         )
-        self._disk = ""
-        self._stored: dict[str, int] = {}
-        """How far each task is restored that lies on this disk and is not owned here."""
+        self._copies = Copies(config, self.standbys)
 
     @property
     def is_member(self) -> bool:
@@ -146,7 +133,7 @@ class Engine:
     def why_stopped(self) -> str:
         """Return the error that stopped the engine; empty as long as it works."""
         error = self.failed.exception() if self.failed.done() else None
-        return "" if error is None else _text(error)
+        return "" if error is None else text_of(error)
 
     def _readings(self) -> Iterator[Reading]:
         now_s = self.clock.monotonic_s()
@@ -159,23 +146,17 @@ class Engine:
     async def start(self) -> None:
         """Join the group and begin to work. Raises HeadraceError where Kafka is not there."""
         replicas = self.config.standby_replicas
-        self._grouping = TaskGrouping(self._subtopologies, self.partitions, self._tell, replicas)
-        self._stored = stored_tasks(self.config.data_dir / self.config.application_id)
+        tell = partial(self._copies.tell, self.tasks)
+        self._grouping = TaskGrouping(self._subtopologies, self.partitions, tell, replicas)
+        self._copies.look()
         if replicas:
-            self._disk = disk_name(self.config.data_dir)
-            self._spawn(self.standbys.run(), "standbys")
+            self._beside.start(self.standbys.run(), "standbys")
         topics = sorted({t.name for s in self._subtopologies for t in s.inputs})
         self._source = self.cluster.source(topics, self, self._grouping)
         await self._source.start()
         watch = watch_inputs(self.cluster, topics, self.tasks.values, self.partitions)
-        self._spawn(watch, "watching the inputs")
-        self._loop = self._spawn(self._run(), "engine")
-
-    def _tell(self) -> Member:
-        """Return what the group's leader is told."""
-        owned = {t.id: t.stored() or self._stored.get(t.id, 0) for t in self.tasks.values()}
-        stored = self._stored | self.standbys.stored() | owned
-        return Member(stored, self.config.web_address, list(owned), self._disk)
+        self._beside.start(watch, "watching the inputs")
+        self._loop = self._beside.start(self._run(), "engine")
 
     async def stop(self) -> None:
         """Finish the batch, commit, let go of everything and leave the group."""
@@ -186,7 +167,7 @@ class Engine:
                 await self._hand_over(close=True)
         finally:
             if loop is not None and self._source is not None:
-                self._call_off(loop)
+                self._beside.call_off(loop)
                 await self._source.stop()
             await self._end_everything()
 
@@ -195,10 +176,7 @@ class Engine:
         await self._end_everything()
 
     async def _end_everything(self) -> None:
-        beside = [task for task in self._beside if task is not asyncio.current_task()]
-        for task in beside:
-            self._call_off(task)
-        await asyncio.gather(*beside, return_exceptions=True)
+        await self._beside.end()
         for owned in self.tasks.values():
             owned.close()
         self.standbys.close()
@@ -211,26 +189,6 @@ class Engine:
             self.failed.set_exception(error)
         for task in self.tasks.values():
             task.state = State.SUSPENDED
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run something beside the loop; an error that nobody expected stops the worker."""
-        task = asyncio.create_task(work, name=name)
-        self._beside.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _call_off(self, task: asyncio.Task[Any]) -> None:
-        """Cancel what runs beside the loop, or the loop: that it ends is no surprise then."""
-        task.remove_done_callback(self._ended)
-        task.cancel()
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Hear that something ended by itself; what this engine cancels is not heard of here."""
-        self._beside.discard(task)
-        if task.cancelled():  # aiokafka lets a CancelledError of its own out here and there
-            self.fail(UnexpectedEndError(f"{task.get_name()} was cancelled from outside"))
-        elif (error := task.exception()) is not None:
-            self.fail(error)
 
     # -- assignment (called by the group; see cluster.Listener) -------------------------------------
 
@@ -254,13 +212,8 @@ class Engine:
         wanted = dict(map(self._task_of, partitions))
         assert self._grouping is not None  # noqa: S101 - through it came the assignment
         followed = self._grouping.standbys
-        self._stored |= self.standbys.stored()
         for task_id in self.tasks.keys() - wanted.keys():
-            gone = self.tasks.pop(task_id)
-            self._stored[task_id] = gone.stored() or self._stored.get(task_id, 0)
-            if task_id in followed:
-                self.standbys.keep(task_id, gone.give_store())
-            gone.close()
+            self._copies.let_go(self.tasks.pop(task_id), followed)
             reach(Step.REVOKE_AFTER_CLOSE)
         self._owners.clear()
         self._is_member = True
@@ -276,12 +229,12 @@ class Engine:
                     dead_letters_topic=self.topology.dead_letters,
                     meters=self.meters,
                 )
-                if (store := self.standbys.release(task_id)) is not None:
+                if (store := self._copies.release(task_id)) is not None:
                     use(self.tasks[task_id], store)
             task = self.tasks[task_id]
             self._owners |= dict.fromkeys(task.inputs, task)
             self._take(task)
-        self.standbys.follow(followed)
+        self._copies.follow(followed)
         if self._is_looked_for_elsewhere(set(wanted)) and self._source is not None:
             log.info("the group has another address of this worker: it is told anew")
             self._source.rejoin()
@@ -310,10 +263,7 @@ class Engine:
                 task.state = State.SUSPENDED
         # Only now: a commit that failed while the batch was waited for began to take its task anew.
         taking, self._taking = list(self._taking.values()), {}
-        for work in taking:
-            self._call_off(work)
-        await asyncio.gather(*taking, return_exceptions=True)
-        self._beside.difference_update(taking)
+        await self._beside.call_off_all(taking)
         reach(Step.REVOKE_BEFORE_COMMIT)
         last = (self._last_commit(task) for task in running)
         for outcome in await asyncio.gather(*last, return_exceptions=True):
@@ -336,12 +286,12 @@ class Engine:
                 if task.epoch.positions:
                     await start_commit(task)
         except RETRIED as error:
-            why = _text(error)
+            why = text_of(error)
             log.warning(
                 "%s: not committed before the hand-over (%s); it is done again", task.id, why
             )
             await _cancel(task.commit)
-            _give_up(task, error)
+            give_up(task, error)
         finally:
             task.commit = None
 
@@ -349,7 +299,7 @@ class Engine:
 
     def _take(self, task: Task) -> None:
         task.state = State.TAKING
-        self._taking[task.id] = self._spawn(self._keep_taking(task), f"take {task.id}")
+        self._taking[task.id] = self._beside.start(self._keep_taking(task), f"take {task.id}")
 
     async def _keep_taking(self, task: Task) -> None:
         """Take the task, however often Kafka has to be asked."""
@@ -366,11 +316,11 @@ class Engine:
                 positions = await take(task, self._memory, self.partitions)
             except RETRIED as error:
                 counting.failed(task, error)
-                _give_up(task, error)
+                give_up(task, error)
                 if isinstance(error, FencedError):
                     self._fenced(task, error)
                 tries += 1
-                log.warning("%s: not taken (%s); trying again", task.id, _text(error))
+                log.warning("%s: not taken (%s); trying again", task.id, text_of(error))
         for tp, (offset, end) in positions.items():
             source.seek(tp, offset, end)
         source.resume(positions)
@@ -384,8 +334,8 @@ class Engine:
         """Begin again from the committed offsets: after an abort, a time-out, an unknown outcome."""
         source = self._source
         assert source is not None  # noqa: S101 - a task runs only with one
-        log.warning("%s: %s; it begins again at its committed offsets", task.id, _text(error))
-        _give_up(task, error)
+        log.warning("%s: %s; it begins again at its committed offsets", task.id, text_of(error))
+        give_up(task, error)
         source.pause(task.inputs)
         if isinstance(error, FencedError):
             self._fenced(task, error)
@@ -431,7 +381,7 @@ class Engine:
             source.check()
         except KafkaUnavailableError as error:
             self.meters.add(CONSUMER_ERRORS, 1)
-            log.warning("the group: %s; trying again", _text(error))
+            log.warning("the group: %s; trying again", text_of(error))
             await asyncio.sleep(_LONGEST_WAIT_S)
 
     async def _fetch(self, source: Source, ready: Collection[TopicPartition]) -> None:
@@ -439,7 +389,7 @@ class Engine:
             fetched = await source.fetch(ready, self._pace.fetch_timeout_s(self.tasks.values()))
         except KafkaUnavailableError as error:
             self.meters.add(CONSUMER_ERRORS, 1)
-            log.warning("fetching: %s; trying again", _text(error))
+            log.warning("fetching: %s; trying again", text_of(error))
             await asyncio.sleep(_LONGEST_WAIT_S)
             return
         for tp, run in fetched.items():
@@ -505,12 +455,10 @@ class Engine:
                 except StoreCorruptError as error:  # found where rows that expire are looked up
                     self._retake(task, error)
                     continue
-                self._beside.add(commit)
-                commit.add_done_callback(partial(self._committed, task))
+                self._beside.keep(commit, partial(self._committed, task))
 
     def _committed(self, task: Task, commit: asyncio.Task[None]) -> None:
         """Hear how a commit ended."""
-        self._beside.discard(commit)
         error = None if commit.cancelled() else commit.exception()
         if task.commit is not commit or task.state is not State.RUNNING:
             return  # a hand-over waits for it, and hears itself
@@ -546,18 +494,6 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
         pass
 
 
-def _give_up(task: Task, error: BaseException) -> None:
-    """Drop what a task has not committed, and what the error says is of no use any more."""
-    if task.commit is not None:  # a batch failed beside it: its end would be of a former life
-        task.commit.cancel()
-        task.commit = None
-    task.forget()
-    if isinstance(error, StoreCorruptError):
-        task.discard_store()
-    if isinstance(error, UnwritableRowError):
-        task.careful = True
-
-
 async def _cancel(task: asyncio.Task[None] | None) -> None:
     if task is not None and not task.done():
         task.cancel()
@@ -566,7 +502,3 @@ async def _cancel(task: asyncio.Task[None] | None) -> None:
 
 def _offsets(positions: dict[TopicPartition, Bounds]) -> str:
     return ", ".join(f"{tp.topic} {bounds.begin}" for tp, bounds in positions.items())
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
