@@ -18,7 +18,8 @@ from streams.broker import EmbeddedKafka
 from tests.faults.trial import Trial
 
 SEEDS = int(os.environ.get("HEADRACE_TEST_SEEDS", "1"))
-FIRST_SEED = int(os.environ.get("HEADRACE_TEST_SEED", str(random.randrange(1_000_000))))
+# In the environment: processes that share the tests of one run have the same.
+FIRST_SEED = int(os.environ.setdefault("HEADRACE_TEST_SEED", str(random.randrange(1_000_000))))
 REPORT = os.environ.get("HEADRACE_FAULTS_REPORT", "")
 
 StartTrial: TypeAlias = Callable[..., AbstractAsyncContextManager[Trial]]
