@@ -100,10 +100,10 @@ class Application:
                     await producer.send_and_wait("orders", value, key, partition)
 
     def owners(self, asked: str) -> dict[str, str]:
-        """Return the owner of each task that runs, as a worker tells it."""
+        """Return the owner of each task that runs, as a worker tells it; none while it cannot tell."""
         return {
             task["task"]: worker["worker"]
-            for worker in ask(asked, "/api/tables").json["workers"]
+            for worker in ask(asked, "/api/tables").json.get("workers", [])
             for task in worker["tasks"]
             if task["state"] == "running"
         }

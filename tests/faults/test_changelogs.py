@@ -89,6 +89,7 @@ async def test_a_changelog_that_is_compacted_during_a_restore_gives_the_whole_ta
 
 async def _compact_at_once(trial: Trial) -> None:
     config = {
+        "cleanup.policy": "compact",  # what is not named here goes back to its default
         "segment.ms": "200",
         "min.cleanable.dirty.ratio": "0.001",
         "delete.retention.ms": "2000",

