@@ -39,7 +39,8 @@ APPLICATION = "trial"
 _QUICK = {"kafka_session_timeout_ms": 2_000, "kafka_heartbeat_interval_ms": 300}
 _LOOK_AGAIN_S = 0.05
 _TICK_S = 0.2
-_CATCH_UP_S = 30.0
+# Beyond the time in which a commit must have been answered.
+_CATCH_UP_S = 60.0
 # What a worker takes most of a second for.
 _MORE_RECORDS = 30_000
 
@@ -280,11 +281,15 @@ class Trial:
         return check(records, read_disk(folders, one), APPLICATION, ends=ends).differences
 
     async def _served(self) -> dict[str, dict[str, Json]]:
-        """Return the tables as the web view of one worker answers, page after page."""
+        """Return the tables as the web view of one worker answers, page after page.
+
+        A commit whose answer was lost is none yet for its worker, and what it serves ends before.
+        """
+        committed = (await until(self.progress)).committed
         worker = self.chance.choice(self.running())
         await until_true(lambda: worker.web_address() != "", deadline_s=_CATCH_UP_S)
         async with aiohttp.ClientSession(f"http://{worker.web_address()}") as session:
-            return {table: await _all_rows(session, table) for table in CHECKED}
+            return {table: await _all_rows(session, table, committed) for table in CHECKED}
 
     async def _seen_otherwise(self, records: Records) -> list[str]:
         """Return a line for each partition that the reader saw otherwise than it is at the end."""
@@ -306,20 +311,26 @@ class Trial:
         ]
 
 
-async def _all_rows(session: aiohttp.ClientSession, table: str) -> dict[str, Json]:
+async def _all_rows(session: aiohttp.ClientSession, table: str, committed: int) -> dict[str, Json]:
     rows: dict[str, Json] = {}
     asked = {"limit": str(MAX_LIMIT)}
     while True:
-        page = await until(partial(_page, session, f"{TABLES}/{table}", asked))
+        ask = partial(_page, session, f"{TABLES}/{table}", asked, committed)
+        page = await until(ask, deadline_s=_CATCH_UP_S)
         rows |= {row["key"]: row["value"] for row in page["rows"]}
         if page["next"] is None:
             return rows
         asked["after"] = page["next"]
 
 
-async def _page(session: aiohttp.ClientSession, path: str, asked: Mapping[str, str]) -> Json | None:
-    """Return a page of a table; None while a worker says that it does not know yet."""
+async def _page(
+    session: aiohttp.ClientSession, path: str, asked: Mapping[str, str], committed: int
+) -> Json | None:
+    """Return a page of a table; None while tasks are not known, or know less than is committed."""
     async with session.get(path, params=asked) as answer:
         page: Json = parse(await answer.read())
     assert answer.status in {200, 503}, page
-    return page if answer.status == 200 else None
+    if answer.status != 200:
+        return None
+    told = sum(sum(task["sources"].values()) for task in page["answered"])
+    return page if told >= committed else None
