@@ -36,8 +36,10 @@ check: $(STAMP) ## Lint, formatting, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two at once: many wait for a Kafka or for a session to end. Halves of the list, then whoever is done first
+# takes from the other's: a module's fixtures are mostly made once.
 test: $(STAMP) ## All tests, a real Kafka's too; rules and operators covered in full
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov -n 2 --dist worksteal
 
 # Hours: the tests of make test have one seed, here each fault meets as many as wanted. Trials mostly
 # wait, for sessions to end above all: on two cores three at once fare well.

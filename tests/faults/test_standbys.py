@@ -85,6 +85,8 @@ async def test_who_follows_a_killed_worker_s_tasks_goes_on_at_once_and_exactly(
         async with trial.load(1_000):
             for _ in range(3):
                 await trial.done(0.5)
+                for worker in workers:  # one that has just come takes tasks, and restores them
+                    await worker.says("taken, reads on")
                 await _all_level(trial)
                 victim = trial.chance.choice(workers)
                 others = [worker for worker in workers if worker is not victim]
