@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from streams.engine.cluster import Bounds, TopicState
+from streams.engine.cluster import Bounds, TopicState, are_different
+from streams.engine.config import EngineConfig
 from streams.engine.errors import KafkaUnavailableError, StateMismatchError
 from streams.engine.notes import Note, Stand, short_id
 from streams.engine.records import TopicPartition
@@ -35,8 +36,7 @@ def check_noted(
     for table in task.subtopology.tables:
         changelog = task.changelog(table)
         stood = newest.changelogs.get(table.name, Stand())
-        found = short_id(ids[table.name])
-        if stood.topic and found and stood.topic != found:
+        if are_different(stood.topic, short_id(ids[table.name])):
             raise made_anew(changelog.topic, task.config.application_id)
         if stood.end > bounds[changelog].end:
             msg = (
@@ -59,7 +59,7 @@ def belongs(
     """
     return position.task in {"", task.id} and all(
         position.changelogs.get(table.name, 0) <= bounds[task.changelog(table)].end
-        and position.topics.get(table.name, ids[table.name]) == ids[table.name]
+        and not are_different(position.topics.get(table.name, ""), ids[table.name])
         for table in task.subtopology.tables
     )
 
@@ -81,6 +81,15 @@ def check_begins(task: Task, position: Position, bounds: Mapping[TopicPartition,
             raise StateMismatchError(msg)
 
 
+def store_lifetime_ms(config: EngineConfig, tombstones_kept_ms: Iterable[int | None]) -> int:
+    """Return how old a store may be whose changelogs tell of removed rows for so long; None: not told.
+
+    Of what was removed before that, they may tell nothing any more.
+    """
+    told = (kept_ms for kept_ms in tombstones_kept_ms if kept_ms is not None)
+    return min([config.state_lifetime_ms, *told])
+
+
 def watched(tasks: Iterable[Task]) -> dict[str, tuple[Task, str]]:
     """Return the changelogs of tasks that were taken: whose each is, and its id then."""
     return {
@@ -98,7 +107,7 @@ def difference(
     for name, (task, known) in seen.items():
         if name not in topics:
             return deleted(name, task.config.application_id)
-        if known and known != topics[name].topic_id:
+        if are_different(known, topics[name].topic_id):
             return made_anew(name, task.config.application_id)
     return None
 

@@ -44,6 +44,11 @@ class TopicState(NamedTuple):
     """Another one when the topic is made anew; empty where the brokers tell none (before Kafka 2.8)."""
 
 
+def are_different(known: str, found: str) -> bool:
+    """Tell whether two topic ids are those of different topics; one that is not told counts as right."""
+    return bool(known and found) and known != found
+
+
 def out_of_range(
     tp: TopicPartition, offset: int, bounds: Bounds | None = None
 ) -> StateMismatchError:

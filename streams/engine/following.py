@@ -24,7 +24,7 @@ from streams.engine.errors import (
 from streams.engine.failpoints import InjectedFailureError, Step, reach
 from streams.engine.layout import Subtopology
 from streams.engine.records import Run, TopicPartition
-from streams.engine.standby import Opener, Standby
+from streams.engine.standby import Opener, Seen, Standby
 from streams.engine.store import Store, StoreMemory, discard
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _REST_S: Final = 30.0
 """How long a task is not followed whose disk refused something."""
 _OTHERS_SHARE: Final = 3
 """How much longer than for a portion the worker's own tasks have the loop, while they have work."""
-_SETTLE_EACH_S: Final = 3_600.0
+_SETTLE_EACH_MS: Final = 3_600_000
 """What lies in RocksDB's buffers for so long is written: a store not written for a day is rebuilt."""
 
 
@@ -202,12 +202,7 @@ class Standbys:
             at_ms = [end.at_ms for end in heard.values() if end is not None]
             if len(at_ms) < len(heard) or self._lag(standby):
                 continue
-            if not standby.is_level:
-                log.info("%s: its standby is level with its owner", standby.id)
-            age_s = (min(at_ms) - standby.position.written_at_ms) / 1000
-            if not standby.is_level or age_s > _SETTLE_EACH_S:
-                standby.was_level_at(min(at_ms))
-                self._guarded(standby, standby.settle)
+            self._guarded(standby, partial(_take_note, standby, min(at_ms)))
 
     def _lag(self, standby: Standby) -> int:
         return sum(max(0, self._ends.get(tp, 0) - standby.next_offset(tp)) for tp in standby.tables)
@@ -238,11 +233,15 @@ class Standbys:
         bounds = await self._cluster.bounds(changelogs)
         topics = await self._cluster.topics([tp.topic for tp in changelogs])
         ids = {name: topic.topic_id for name, topic in topics.items()}
+        kept_ms = {name: await self._cluster.tombstones_kept_ms(name) for name in topics}
+        if self._changed.is_set():  # a store that was given meanwhile may stand above these ends
+            return
+        seen = Seen(bounds, ids, kept_ms)
         for task_id in sorted(missing & self._missing()):
             try:
                 reach(Step.STANDBY_BEFORE_OPEN)
                 kept = self._kept.pop(task_id, None)
-                self._open[task_id] = self._opener.open(*self._parts[task_id], bounds, ids, kept)
+                self._open[task_id] = self._opener.open(*self._parts[task_id], seen, kept)
                 self._resting.pop(task_id, None)
                 self._ends |= {tp: bounds[tp].end for tp in self._open[task_id].tables}
             except StoreLockedError:  # its former owner on this disk closes it in a moment
@@ -271,6 +270,16 @@ class Standbys:
         for standby in self._open.values():
             standby.close()
         self._open.clear()
+
+
+def _take_note(standby: Standby, level_at_ms: int) -> None:
+    """Have a standby know, and now and then its disk, that it had everything. Raises StoreError."""
+    is_first = not standby.is_level
+    standby.was_level_at(level_at_ms)
+    if is_first:
+        log.info("%s: its standby is level with its owner", standby.id)
+    if level_at_ms - standby.settled_at_ms > _SETTLE_EACH_MS:
+        standby.settle()
 
 
 def _is_called_off() -> bool:

@@ -64,9 +64,10 @@ def _of_input(task: Task, tp: TopicPartition, source: Source) -> Iterator[Readin
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of a folder's files; RocksDB may delete some of them meanwhile."""
+    """Return the bytes of a folder's files; RocksDB may delete some of them meanwhile, and people all."""
     size = 0
-    for file in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            size += file.stat().st_size
+    with contextlib.suppress(FileNotFoundError):
+        for file in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                size += file.stat().st_size
     return size

@@ -6,7 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from streams.engine import changelogs
-from streams.engine.cluster import Bounds, Cluster, Committed, TopicState, out_of_range
+from streams.engine.cluster import (
+    Bounds,
+    Cluster,
+    Committed,
+    TopicState,
+    are_different,
+    out_of_range,
+)
 from streams.engine.errors import KafkaUnavailableError, StateMismatchError
 from streams.engine.notes import noted
 from streams.engine.records import TopicPartition
@@ -62,7 +69,7 @@ def positions(
         at = committed.get(source)
         # A topic takes its offsets with it when it is deleted: then another input's note remembers it.
         known = (newest if at is None else noted([at])).topics.get(source.topic, "")
-        is_new = known != topic_ids.get(source.topic, known) and bool(known)
+        is_new = are_different(known, topic_ids.get(source.topic, ""))
         if is_new:
             wrong = _made_anew(source, task.config.application_id)
         elif at is not None and not begin <= at.offset <= end:
@@ -117,7 +124,7 @@ def _difference(
     for task in tasks:
         for source in task.inputs:
             known = task.topic_ids.get(source.topic, "")
-            if known and known != topics[source.topic].topic_id:
+            if are_different(known, topics[source.topic].topic_id):
                 return _made_anew(source, task.config.application_id)
     return None
 

@@ -103,9 +103,10 @@ def place_standbys(
 ) -> Placement:
     """Return who follows what: each task up to `replicas` times, each time on another disk.
 
-    `disks` names, by member, the disk that it writes to; one without a name follows nothing. A task
-    is followed where it is stored already, as long as no member has to hold two tasks more, owned
-    and followed ones together, than another that could follow one of them in its place.
+    `disks` names, by member, the disk that it writes to; one without a name follows nothing, and is
+    not followed: it may write to any of them, and would find its folder locked. A task is followed
+    where it is stored already, as long as no member has to hold two tasks more, owned and followed
+    ones together, than another that could follow one of them in its place.
     """
     return _Standbys(owners, stored, disks).placed(replicas)
 
@@ -123,7 +124,7 @@ class _Standbys:
         self._stored = stored
         self._disks = disks
         self._members = sorted(member for member in owners if disks.get(member))
-        self._owner = {task: member for member, ids in owners.items() for task in ids}
+        self._owner = {task: member for member in self._members for task in owners[member]}
         self._copies = Counter({member: len(ids) for member, ids in owners.items()})
         self._used = {task: {disks.get(member)} for task, member in self._owner.items()}
         self._together: Counter[tuple[str, str]] = Counter()

@@ -11,11 +11,13 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from streams.engine.changelogs import store_lifetime_ms
 from streams.engine.clock import Clock
-from streams.engine.cluster import Bounds
+from streams.engine.cluster import Bounds, are_different
 from streams.engine.config import EngineConfig
 from streams.engine.errors import StoreCorruptError, StoreError
 from streams.engine.layout import Subtopology
@@ -26,10 +28,18 @@ log = logging.getLogger(__name__)
 
 
 class Standby:
-    """One task's store while it follows the task's changelogs; `tables` names them."""
+    """One task's store while it follows the task's changelogs; `tables` names them.
+
+    `lifetime_ms` after it had everything, they may have forgotten rows that were removed meanwhile.
+    """
 
     def __init__(
-        self, task_id: str, store: Store, position: Position, tables: Mapping[TopicPartition, str]
+        self,
+        task_id: str,
+        store: Store,
+        position: Position,
+        tables: Mapping[TopicPartition, str],
+        lifetime_ms: int,
     ) -> None:
         self.id = task_id
         self.store = store
@@ -37,6 +47,11 @@ class Standby:
         self.tables = tables
         self.is_level = False
         """Whether it has been at the end of all changelogs since it was opened."""
+        self.level_at_ms = position.written_at_ms
+        """When it last had everything (wall time): what it writes is as old as that."""
+        self.settled_at_ms = 0
+        """Of what is on disk, the same."""
+        self._lifetime_ms = lifetime_ms
         self._is_written = True
 
     def next_offset(self, changelog: TopicPartition) -> int:
@@ -54,7 +69,9 @@ class Standby:
         """
         ends = {self.tables[tp]: run.next_offset for tp, run in runs.items()}
         changelogs = self.position.changelogs | ends
-        self.position = msgspec.structs.replace(self.position, sources={}, changelogs=changelogs)
+        self.position = msgspec.structs.replace(
+            self.position, sources={}, changelogs=changelogs, written_at_ms=self.level_at_ms
+        )
         self._is_written = False
         rows = {self.tables[tp]: _rows(run) for tp, run in runs.items() if run.offsets}
         if rows:
@@ -62,21 +79,31 @@ class Standby:
             self._is_written = True
 
     def was_level_at(self, now_ms: int) -> None:
-        """Say that it had everything at that moment: so it is not older."""
+        """Say that it had everything at that moment: so it is not older.
+
+        Raises StoreCorruptError if it had not for so long that it may have missed what was removed.
+        """
+        if (took_ms := now_ms - self.level_at_ms) > self._lifetime_ms:
+            msg = f"{self.store.path} was not level for {took_ms / 1_000:g} s: removed rows may be missed"
+            raise StoreCorruptError(msg)
         self.is_level = True
-        self.position = msgspec.structs.replace(self.position, written_at_ms=now_ms)
-        self._is_written = False
+        self.level_at_ms = now_ms
 
     def note(self) -> None:
-        """Have the store say how far it is. Raises StoreError."""
+        """Have the store say how far it is, and how old. Raises StoreError."""
+        if self.position.written_at_ms != self.level_at_ms:
+            self.position = msgspec.structs.replace(self.position, written_at_ms=self.level_at_ms)
+            self._is_written = False
         if not self._is_written:
-            self.store.write({}, self.position, logged=False)
+            # Still at its owner's commit, whoever takes it flushes nothing before the next one.
+            self.store.write({}, self.position, logged=bool(self.position.sources))
             self._is_written = True
 
     def settle(self) -> None:
         """Have everything on disk, how far it is included. Raises StoreError."""
         self.note()
         self.store.flush()
+        self.settled_at_ms = self.level_at_ms
 
     def close(self) -> None:
         """Have everything on disk and let go of it; what a full disk refuses is in the changelog."""
@@ -85,6 +112,16 @@ class Standby:
         except StoreError as error:
             log.warning("%s: its standby: %s", self.id, error)
         self.store.close()
+
+
+class Seen(NamedTuple):
+    """What the brokers tell of changelogs."""
+
+    bounds: Mapping[TopicPartition, Bounds]
+    ids: Mapping[str, str]
+    """By topic: a store remembers what it was read from."""
+    tombstones_kept_ms: Mapping[str, int | None]
+    """By topic: no store may be older."""
 
 
 class Opener:
@@ -109,22 +146,24 @@ class Opener:
         self,
         subtopology: Subtopology,
         partition: int,
-        bounds: Mapping[TopicPartition, Bounds],
-        ids: Mapping[str, str],
+        seen: Seen,
         kept: Store | None,
     ) -> Standby:
-        """Open a task's store, if it is not `kept` open already. Raises StoreError.
-
-        `ids` are the changelogs' topic ids: a store remembers what it was read from.
-        """
+        """Open a task's store, if it is not `kept` open already. Raises StoreError."""
         task_id = subtopology.task_id(partition)
         path = self._config.data_dir / self._config.application_id / task_id
         changelogs = self.changelogs(subtopology, partition)
+        lifetime_ms = store_lifetime_ms(
+            self._config, (seen.tombstones_kept_ms.get(tp.topic) for tp in changelogs)
+        )
         store, position = kept, None
         try:
             store = store or Store(path, self._memory, tables=subtopology.tables)
             position = store.position()
-            flaw = position and self._flaw(position, task_id, changelogs, bounds, ids)
+            flaw = position and (
+                self._age_flaw(position, lifetime_ms)
+                or self._flaw(position, task_id, changelogs, seen)
+            )
         except StoreCorruptError as error:
             flaw = str(error)
         if flaw:
@@ -138,39 +177,38 @@ class Opener:
         if position is None:
             position = Position(self._partitions, written_at_ms=self._clock.wall_ms())
         for tp, table in changelogs.items():
-            if position.changelogs.get(table, 0) < bounds[tp].begin:
+            if position.changelogs.get(table, 0) < (begin := seen.bounds[tp].begin):
                 store.close()
-                msg = f"changelog {tp.topic} begins at offset {bounds[tp].begin}: rows are gone"
+                msg = f"changelog {tp.topic} begins at offset {begin}: rows are gone"
                 raise StoreError(msg)
         begins = dict.fromkeys(changelogs.values(), 0)
         position = msgspec.structs.replace(
             position,
             changelogs=begins | position.changelogs,
             task=task_id,
-            topics={table: ids.get(tp.topic, "") for tp, table in changelogs.items()},
+            topics={table: seen.ids.get(tp.topic, "") for tp, table in changelogs.items()},
         )
-        return Standby(task_id, store, position, changelogs)
+        return Standby(task_id, store, position, changelogs, lifetime_ms)
+
+    def _age_flaw(self, position: Position, lifetime_ms: int) -> str:
+        age_ms = self._clock.wall_ms() - position.written_at_ms
+        return f"it was last level {age_ms / 3_600_000:.1f} h ago" if age_ms > lifetime_ms else ""
 
     def _flaw(
         self,
         position: Position,
         task_id: str,
         changelogs: Mapping[TopicPartition, str],
-        bounds: Mapping[TopicPartition, Bounds],
-        ids: Mapping[str, str],
+        seen: Seen,
     ) -> str:
         """Return why a store cannot be caught up, or nothing: taking the task would not use it either."""
-        age_ms = self._clock.wall_ms() - position.written_at_ms
-        if age_ms > self._config.state_lifetime_ms:
-            return f"it was last level {age_ms // 3_600_000} h ago"
         if position.partitions != self._partitions:
             return f"it was built from topics with {position.partitions} partitions"
         if position.task not in {"", task_id}:
             return f"it is of {position.task}"
         for tp, table in changelogs.items():
-            known = ids.get(tp.topic, "")
-            is_other = position.topics.get(table, known) != known
-            if is_other or position.changelogs.get(table, 0) > bounds[tp].end:
+            is_other = are_different(position.topics.get(table, ""), seen.ids.get(tp.topic, ""))
+            if is_other or position.changelogs.get(table, 0) > seen.bounds[tp].end:
                 return f"it does not belong to changelog {tp.topic} any more"
         return ""
 

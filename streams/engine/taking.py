@@ -16,6 +16,7 @@ from streams.engine.changelogs import (
     check_begins,
     check_noted,
     look_at_changelogs,
+    store_lifetime_ms,
 )
 from streams.engine.cluster import Bounds
 from streams.engine.errors import (
@@ -232,7 +233,7 @@ async def _lifetime_ms(task: Task, position: Position, bounds: dict[TopicPartiti
     ):
         return _FOREVER_MS
     kept_ms = [await task.cluster.tombstones_kept_ms(tp.topic) for tp in changelogs.values()]
-    return min([task.config.state_lifetime_ms, *(ms for ms in kept_ms if ms is not None)])
+    return store_lifetime_ms(task.config, kept_ms)
 
 
 async def _restore_table(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from streams.engine import failpoints
 from streams.engine.clock import SystemClock
+from streams.engine.cluster import Bounds
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Flow, Table, Topology
 from streams.engine.errors import KafkaUnavailableError, StoreError
@@ -141,6 +143,35 @@ async def test_an_owner_s_open_store_is_gone_on_with(following: Following) -> No
         assert following.taken() == {"key-0004": b"4"}
 
 
+async def test_a_store_that_its_owner_gives_while_ends_are_asked_for_is_not_held_against_them(
+    following: Following, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two assignments within one answer: the task came, was worked at, and went again."""
+    bounds = MemoryCluster.bounds
+
+    async def slow(
+        self: MemoryCluster, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, Bounds]:
+        answer = await bounds(self, partitions)
+        monkeypatch.setattr(MemoryCluster, "bounds", bounds)
+        assert following.standbys.release(TASK) is None
+        following.append(0, 5)
+        store = Store(following.path, following.memory, tables=[COUNTS])
+        now_ms = SystemClock().wall_ms()
+        position = Position(1, {"counts": 5}, {"orders": 5}, commit=1, written_at_ms=now_ms)
+        store.write({"counts": [(b"mark", b"1")]}, position)
+        following.standbys.keep(TASK, store)
+        following.standbys.follow([TASK])
+        return answer
+
+    monkeypatch.setattr(MemoryCluster, "bounds", slow)
+    async with following.running():
+        following.standbys.follow([TASK])
+        await until_true(lambda: following.standbys.stored() == {TASK: 5})
+        assert following.taken() == {"mark": b"1"}
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
 async def test_a_standby_that_read_nothing_is_still_at_its_owner_s_commit(
     following: Following, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -185,6 +216,93 @@ async def test_what_cannot_be_caught_up_begins_anew(
             rows = following.taken()
     assert rows == expected(5)
     assert [told in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_a_store_is_no_older_than_its_changelog_tells_of_removed_rows(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    following.kafka.tombstones_kept_ms[CHANGELOG.topic] = 3_600_000
+    following.append(0, 5)  # that `removed` was removed stood here, and is forgotten
+    two_hours_ago_ms = SystemClock().wall_ms() - 2 * 3_600_000
+    position = Position(1, {"counts": 3}, written_at_ms=two_hours_ago_ms)
+    following.write(position, {b"removed": b"1"})
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        assert following.taken() == expected(5)
+    assert "it was last level 2.0 h ago" in caplog.text
+
+
+async def test_a_standby_that_was_not_level_for_too_long_may_have_missed_removed_rows(
+    following: Following, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("streams.engine.following._REST_S", 0.01)
+    caplog.set_level(logging.INFO)
+    following.append(0, 5)
+    async with following.running():
+        following.standbys.follow([TASK])
+        await until_true(lambda: "is level" in caplog.text)
+        [(_, store)] = following.standbys.stores()
+        store.write({"counts": [(b"removed", b"1")]}, Position(1), logged=False)
+        [standby] = following.standbys._open.values()
+        standby.level_at_ms -= 2 * 86_400_000
+        await until_true(lambda: "removed rows may be missed" in caplog.text)
+        await until_true(lambda: caplog.text.count("is level") == 2)
+        assert following.taken() == expected(5)
+
+
+async def test_whoever_takes_the_task_hears_when_its_standby_was_level_last(
+    following: Following,
+) -> None:
+    following.append(0, 5)
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        [standby] = following.standbys._open.values()
+        await until_true(lambda: standby.is_level)
+        settled_at_ms = standby.settled_at_ms
+        await until_true(lambda: standby.level_at_ms > settled_at_ms)
+        level_at_ms = standby.level_at_ms
+        following.taken()
+    assert following.position is not None
+    assert following.position.written_at_ms == level_at_ms
+
+
+@pytest.mark.parametrize("topics", [{"counts": ""}, {}])
+async def test_topic_ids_that_were_not_told_count_as_right(
+    following: Following, topics: dict[str, str]
+) -> None:
+    following.append(0, 5)
+    now_ms = SystemClock().wall_ms()
+    position = Position(1, {"counts": 4}, written_at_ms=now_ms, task=TASK, topics=topics)
+    following.write(position, {b"mark": b"1"})
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        assert following.taken() == {"mark": b"1", "key-0004": b"4"}
+
+
+async def test_an_owner_s_next_commit_follows_upon_what_a_standby_noted(
+    following: Following, tmp_path: Path
+) -> None:
+    following.append(0, 4)
+    now_ms = SystemClock().wall_ms()
+    position = Position(1, {"counts": 4}, {"orders": 7}, commit=3, written_at_ms=now_ms)
+    following.write(position)
+    async with following.running():
+        following.standbys.follow([TASK])
+        await following.level()
+        [standby] = following.standbys._open.values()
+        await until_true(lambda: standby.is_level)
+        await until_true(lambda: standby.level_at_ms > standby.settled_at_ms)
+        store = following.standbys.release(TASK)
+        assert store is not None
+        store.write({"counts": [(b"key", b"1")]}, position)
+        shutil.copytree(following.path, tmp_path / "killed")  # as kill -9 leaves it
+        store.close()
+    killed = Store(tmp_path / "killed")
+    assert killed.get("counts", "key") == b"1"
+    killed.close()
 
 
 async def test_a_damaged_store_begins_anew(

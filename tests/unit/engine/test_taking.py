@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.engine import failpoints
+from streams.engine import changelogs, failpoints, inputs
 from streams.engine.clock import SystemClock
-from streams.engine.cluster import Committed
+from streams.engine.cluster import Committed, TopicState
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Flow, Table, Topology
 from streams.engine.errors import StateMismatchError, StoreCorruptError, StoreError
@@ -145,6 +145,38 @@ async def test_a_store_that_belongs_here_is_caught_up(tmp_path: Path, *, tells: 
     await take(task, StoreMemory(), partitions=1)
     assert rows(task) == {"strange": b"1", "key": b"3"}
     assert task.restored_records == 1
+    task.close()
+
+
+async def test_a_store_of_before_the_brokers_told_topic_ids_is_gone_on_with(tmp_path: Path) -> None:
+    task = await new_task(tmp_path)
+    for value in (b"2", b"3"):
+        kafka_of(task).append(task.changelog(COUNTS), Record(b"key", value), 0)
+    position = Position(1, {"counts": 1}, {"orders": 3}, 1, task.clock.wall_ms())
+    write_store(task, msgspec.structs.replace(position, task=task.id, topics={"counts": ""}))
+    commit_noted(task, 3, Note(commit=2))
+    await take(task, StoreMemory(), partitions=1)
+    assert rows(task) == {"strange": b"1", "key": b"3"}
+    assert task.position.topics == await ids_of(task)
+    task.close()
+
+
+@pytest.mark.parametrize("names", ["inputs", "changelogs"])
+async def test_brokers_that_tell_no_topic_ids_any_more_are_no_other_cluster(
+    tmp_path: Path, names: str
+) -> None:
+    task = await new_task(tmp_path)
+    await take(task, StoreMemory(), partitions=1)
+    seen = changelogs.watched([task])
+    assert list(seen) == [task.changelog(COUNTS).topic]
+    untold = {name: TopicState(1, "") for name in [ORDERS.name, *seen]}
+    other = {name: TopicState(1, "another") for name in [ORDERS.name, *seen]}
+    if names == "inputs":
+        assert inputs._difference([ORDERS.name], untold, [task], 1) is None
+        assert "made anew" in str(inputs._difference([ORDERS.name], other, [task], 1))
+    else:
+        assert changelogs.difference(seen, untold) is None
+        assert "made anew" in str(changelogs.difference(seen, other))
     task.close()
 
 
