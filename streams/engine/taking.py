@@ -6,6 +6,7 @@ offsets read after that are final, and so is the changelog that belongs to them.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from streams.engine.changelogs import (
     look_at_changelogs,
     store_lifetime_ms,
 )
-from streams.engine.cluster import Bounds
+from streams.engine.cluster import Bounds, Committed
 from streams.engine.errors import (
     StateMismatchError,
     StoreCorruptError,
@@ -28,7 +29,7 @@ from streams.engine.errors import (
 from streams.engine.failpoints import Step, reach
 from streams.engine.inputs import look_at_inputs, positions
 from streams.engine.metrics import RESTORED_RECORDS
-from streams.engine.notes import noted
+from streams.engine.notes import Note, Stand, noted
 from streams.engine.progress import Restoring
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store, StoreMemory, remove
@@ -38,6 +39,7 @@ from streams.engine.task import Task
 log = logging.getLogger(__name__)
 
 _LOCK_RETRY_S = 0.05
+_OLD_ENDS_S = 2.0
 _FOREVER_MS = 2**63
 
 
@@ -62,9 +64,8 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
         committed = await task.cluster.committed(task.inputs)
         topic_ids = await look_at_inputs(task, partitions)
         changelog_ids = await look_at_changelogs(task)
-        tables = task.subtopology.tables
-        bounds = await task.cluster.bounds([*task.inputs, *map(task.changelog, tables)])
-    newest = noted(committed.values())
+        newest = noted(committed.values())
+        bounds = await _bounds(task, committed, newest)
     found = positions(task, committed, bounds, topic_ids)
     check_noted(task, newest, changelog_ids, bounds)
 
@@ -83,6 +84,26 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     task.epoch.positions |= found.resets
     reach(Step.TAKE_BEFORE_SEEK)
     return found.bounds
+
+
+async def _bounds(
+    task: Task, committed: Mapping[TopicPartition, Committed], newest: Note
+) -> dict[TopicPartition, Bounds]:
+    """Return begin and end of the task's inputs and changelogs.
+
+    They are asked for twice where offsets tell of more: a broker that was frozen, or cut off, gives
+    old ends as long as it has not heard that another leads. What is still missing then is gone.
+    """
+    reached = {tp: at.offset for tp, at in committed.items()} | {
+        task.changelog(table): newest.changelogs.get(table.name, Stand()).end
+        for table in task.subtopology.tables
+    }
+    asked = list({*task.inputs, *reached})
+    bounds = await task.cluster.bounds(asked)
+    if any(offset > bounds[tp].end for tp, offset in reached.items()):
+        await asyncio.sleep(_OLD_ENDS_S)
+        bounds = await task.cluster.bounds(asked)
+    return bounds
 
 
 async def _open(task: Task, memory: StoreMemory) -> None:

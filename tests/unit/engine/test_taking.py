@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from streams.engine import changelogs, failpoints, inputs
 from streams.engine.clock import SystemClock
-from streams.engine.cluster import Committed, TopicState
+from streams.engine.cluster import Bounds, Committed, TopicState
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Flow, Table, Topology
 from streams.engine.errors import StateMismatchError, StoreCorruptError, StoreError
@@ -20,7 +21,7 @@ from streams.engine.failpoints import InjectedFailureError, Step
 from streams.engine.layout import own_topics, subtopologies
 from streams.engine.meters import Meters
 from streams.engine.notes import Note, Stand, short_id
-from streams.engine.records import Record
+from streams.engine.records import Record, TopicPartition
 from streams.engine.store import Position, Store, StoreMemory, discard
 from streams.engine.taking import take
 from streams.engine.task import Task
@@ -158,6 +159,31 @@ async def test_a_store_of_before_the_brokers_told_topic_ids_is_gone_on_with(tmp_
     await take(task, StoreMemory(), partitions=1)
     assert rows(task) == {"strange": b"1", "key": b"3"}
     assert task.position.topics == await ids_of(task)
+    task.close()
+
+
+@pytest.mark.parametrize("of", ["an input", "a changelog"])
+async def test_an_old_end_that_a_broker_tells_once_is_not_held_against_the_offsets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """As one does that was frozen, for as long as it has not heard that another leads."""
+    monkeypatch.setattr("streams.engine.taking._OLD_ENDS_S", 0.0)
+    task = await new_task(tmp_path)
+    changelog = task.changelog(COUNTS)
+    kafka_of(task).append(changelog, Record(b"key", b"2"), 0)
+    commit_noted(task, 3, Note(commit=2, changelogs={"counts": Stand(1)}))
+    bounds = MemoryCluster.bounds
+
+    async def old(
+        self: MemoryCluster, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, Bounds]:
+        monkeypatch.setattr(MemoryCluster, "bounds", bounds)
+        tp = task.inputs[0] if of == "an input" else changelog
+        return await bounds(self, partitions) | {tp: Bounds(0, 0)}
+
+    monkeypatch.setattr(MemoryCluster, "bounds", old)
+    await take(task, StoreMemory(), partitions=1)
+    assert rows(task) == {"key": b"2"}
     task.close()
 
 
