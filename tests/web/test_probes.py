@@ -78,7 +78,7 @@ async def test_a_worker_is_ready_once_its_tasks_are_restored(app: Application) -
 
     async def is_restoring() -> Answer | None:
         answer = await app.ask(newcomer, "/readyz")
-        return answer if "restoring" in answer.text else None
+        return answer if "at most" in answer.text else None
 
     answer = await until(is_restoring)
     assert answer is not None
