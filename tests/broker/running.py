@@ -24,7 +24,7 @@ def headrace(*arguments: str, folder: Path, **settings: object) -> subprocess.Co
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 
