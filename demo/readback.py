@@ -40,7 +40,8 @@ OUTPUTS = tuple(f.emits.name for f in TOPOLOGY.flows if f.emits and f.emits.name
 CHECKED = tuple(table.name for table in TOPOLOGY.tables if table.name in TABLES)
 """What the oracle knows of: flows that were added are none of its business."""
 
-_TIMEOUT_S = 60.0
+# Who died in mid-commit leaves a transaction open for a minute, and brokers look each ten seconds.
+_TIMEOUT_S = 100.0
 _NOWHERE = Position(partitions=0)
 
 
