@@ -7,7 +7,7 @@ a random one, if it is not set. `make faults SEEDS=20` writes what came of them 
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from streams.broker import EmbeddedKafka
+from tests.faults.proxy import Proxy, proxied_kafka
 from tests.faults.trial import Trial
 
 SEEDS = int(os.environ.get("HEADRACE_TEST_SEEDS", "1"))
@@ -23,6 +24,7 @@ FIRST_SEED = int(os.environ.setdefault("HEADRACE_TEST_SEED", str(random.randrang
 REPORT = os.environ.get("HEADRACE_FAULTS_REPORT", "")
 
 StartTrial: TypeAlias = Callable[..., AbstractAsyncContextManager[Trial]]
+StartProxiedTrial: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Trial, Proxy]]]
 
 
 def pytest_report_header() -> str:
@@ -72,6 +74,23 @@ def start_trial(request: pytest.FixtureRequest, tmp_path: Path) -> StartTrial:
             _report(request.node.originalname, trial, f"{error!r:.200}")
             raise
         _report(request.node.originalname, trial, None)
+
+    return start
+
+
+@pytest.fixture
+def start_proxied_trial(start_trial: StartTrial, tmp_path: Path) -> StartProxiedTrial:
+    """Return what starts a trial and a proxy: workers that are told its address go through it."""
+
+    @asynccontextmanager
+    async def start(
+        seed: int, *, properties: Mapping[str, str] = {}, **options: Any
+    ) -> AsyncIterator[tuple[Trial, Proxy]]:
+        async with (
+            proxied_kafka(tmp_path / "kafka", properties) as (kafka, network),
+            start_trial(seed, kafka=kafka, **options) as trial,
+        ):
+            yield trial, network
 
     return start
 

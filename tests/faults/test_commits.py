@@ -1,7 +1,6 @@
 """Commits whose outcome nobody tells the worker, and commits that Kafka refuses."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,10 +8,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.topology import TOPOLOGY
-from tests.faults.conftest import StartTrial
-from tests.faults.proxy import Api, Fate, proxied_kafka
+from tests.faults.conftest import StartProxiedTrial, StartTrial
+from tests.faults.proxy import Api, Fate
 from tests.faults.trial import APPLICATION, Trial
-from tests.faults.workers import WorkerProcess
 from tests.waiting import until, until_true
 
 STEPS = (
@@ -27,12 +25,9 @@ BEGUN_AGAIN = "begins again at its committed offsets"
 
 @pytest.mark.timeout(400)
 async def test_a_commit_of_which_a_request_or_an_answer_is_lost_counts_once(
-    start_trial: StartTrial, tmp_path: Path, seed: int
+    start_proxied_trial: StartProxiedTrial, seed: int
 ) -> None:
-    async with (
-        proxied_kafka(tmp_path / "kafka") as (kafka, network),
-        start_trial(seed, kafka=kafka) as trial,
-    ):
+    async with start_proxied_trial(seed) as (trial, network):
         worker = trial.new_worker(network.bootstrap)
         worker.start()
         losses = [(api, fate) for api in STEPS for fate in (Fate.LOST, Fate.ANSWER_LOST)]
@@ -48,12 +43,9 @@ async def test_a_commit_of_which_a_request_or_an_answer_is_lost_counts_once(
 
 @pytest.mark.timeout(400)
 async def test_a_commit_that_is_never_answered_is_given_up_and_counts_once(
-    start_trial: StartTrial, tmp_path: Path, seed: int
+    start_proxied_trial: StartProxiedTrial, seed: int
 ) -> None:
-    async with (
-        proxied_kafka(tmp_path / "kafka") as (kafka, network),
-        start_trial(seed, kafka=kafka) as trial,
-    ):
+    async with start_proxied_trial(seed) as (trial, network):
         worker = trial.new_worker(network.bootstrap)
         worker.start()
         async with trial.load(3_000):
@@ -71,12 +63,9 @@ async def test_a_commit_that_is_never_answered_is_given_up_and_counts_once(
 
 @pytest.mark.timeout(400)
 async def test_requests_that_arrive_during_a_later_commit_spoil_nothing(
-    start_trial: StartTrial, tmp_path: Path, seed: int
+    start_proxied_trial: StartProxiedTrial, seed: int
 ) -> None:
-    async with (
-        proxied_kafka(tmp_path / "kafka") as (kafka, network),
-        start_trial(seed, kafka=kafka, partitions=1) as trial,
-    ):
+    async with start_proxied_trial(seed, partitions=1) as (trial, network):
         trial.new_worker(network.bootstrap).start()
         async with trial.load(2_000):
             await trial.done(0.1)
@@ -104,20 +93,17 @@ _MIDST = {
 
 @pytest.mark.timeout(400)
 async def test_a_transaction_that_times_out_in_the_midst_of_a_commit_counts_once(
-    start_trial: StartTrial, tmp_path: Path, seed: int
+    start_proxied_trial: StartProxiedTrial, seed: int
 ) -> None:
     quickly = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "200"}
-    async with (
-        proxied_kafka(tmp_path / "kafka", quickly) as (kafka, network),
-        start_trial(seed, kafka=kafka) as trial,
-    ):
+    async with start_proxied_trial(seed, properties=quickly) as (trial, network):
         network.transaction_timeout_ms = 3_000
         # Nobody takes over meanwhile: the group waits for it.
         worker = trial.new_worker(network.bootstrap, kafka_session_timeout_ms=60_000)
         at = trial.chance.randrange(5, 14)  # of four tasks, so that one has committed
         worker.start(headrace_failpoints=f"commit.before_end=stop@{at}")
         async with trial.load(2_000):
-            await until_true(lambda: _is_stopped(worker), deadline_s=60)
+            await until_true(worker.stands_still, deadline_s=60)
             await trial.hit("transaction time-out in mid-commit")
             await _nothing_is_open(trial)
             worker.resume()
@@ -125,11 +111,6 @@ async def test_a_transaction_that_times_out_in_the_midst_of_a_commit_counts_once
             said = "transaction timeout occurred"
             await until_true(lambda: said in worker.said(), deadline_s=60)
         await trial.check()
-
-
-def _is_stopped(worker: WorkerProcess) -> bool:
-    status = Path(f"/proc/{worker.process.pid}/stat").read_text()
-    return status.rpartition(")")[2].split()[0] == "T"
 
 
 async def _nothing_is_open(trial: Trial) -> None:

@@ -1,12 +1,11 @@
 """A network between workers and Kafka that is slow, cut, deaf, dumb or silent."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import SEEDS, StartTrial
-from tests.faults.proxy import Api, Fate, proxied_kafka
+from tests.faults.conftest import SEEDS, StartProxiedTrial
+from tests.faults.proxy import Api, Fate
 from tests.waiting import until_true
 
 # The sessions of a trial's workers end after 2 s: the group gives their tasks to somebody else.
@@ -17,12 +16,9 @@ SILENT = [api for api in Api if SEEDS > 1 or api is not Api.JOIN_GROUP]
 
 @pytest.mark.timeout(400)
 async def test_a_slow_network_that_is_cut_again_and_again_loses_and_doubles_nothing(
-    start_trial: StartTrial, tmp_path: Path, seed: int
+    start_proxied_trial: StartProxiedTrial, seed: int
 ) -> None:
-    async with (
-        proxied_kafka(tmp_path / "kafka") as (kafka, network),
-        start_trial(seed, kafka=kafka) as trial,
-    ):
+    async with start_proxied_trial(seed) as (trial, network):
         for _ in range(2):
             trial.new_worker(network.bootstrap).start()
         async with trial.load(3_000):
@@ -38,12 +34,9 @@ async def test_a_slow_network_that_is_cut_again_and_again_loses_and_doubles_noth
 
 @pytest.mark.timeout(400)
 async def test_a_worker_that_was_cut_off_beyond_its_session_spoils_nothing_and_rejoins(
-    start_trial: StartTrial, tmp_path: Path, seed: int
+    start_proxied_trial: StartProxiedTrial, seed: int
 ) -> None:
-    async with (
-        proxied_kafka(tmp_path / "kafka") as (kafka, network),
-        start_trial(seed, kafka=kafka) as trial,
-    ):
+    async with start_proxied_trial(seed) as (trial, network):
         cut_off, other = trial.new_worker(network.bootstrap), trial.new_worker()
         cut_off.start()
         other.start()
@@ -77,12 +70,9 @@ async def test_a_worker_that_was_cut_off_beyond_its_session_spoils_nothing_and_r
 
 @pytest.mark.timeout(400)
 async def test_a_network_that_is_gone_for_all_workers_brings_the_work_to_a_halt_and_no_more(
-    start_trial: StartTrial, tmp_path: Path, seed: int
+    start_proxied_trial: StartProxiedTrial, seed: int
 ) -> None:
-    async with (
-        proxied_kafka(tmp_path / "kafka") as (kafka, network),
-        start_trial(seed, kafka=kafka) as trial,
-    ):
+    async with start_proxied_trial(seed) as (trial, network):
         for _ in range(2):
             trial.new_worker(network.bootstrap).start()
         async with trial.load(2_000):
@@ -99,12 +89,9 @@ async def test_a_network_that_is_gone_for_all_workers_brings_the_work_to_a_halt_
 
 @pytest.mark.timeout(400)
 async def test_requests_that_never_return_are_given_up(
-    start_trial: StartTrial, tmp_path: Path, seed: int
+    start_proxied_trial: StartProxiedTrial, seed: int
 ) -> None:
-    async with (
-        proxied_kafka(tmp_path / "kafka") as (kafka, network),
-        start_trial(seed, kafka=kafka) as trial,
-    ):
+    async with start_proxied_trial(seed) as (trial, network):
         killed = trial.new_worker(network.bootstrap)
         for worker in (trial.new_worker(network.bootstrap), killed):
             worker.start()
