@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from demo.closing import closed
+from demo.readback import INPUTS, OUTPUTS
+from streams.errors import HeadraceError
+from streams.topics import DEAD_LETTERS
+
+_ANSWER_TIMEOUT_S = 10.0
 
 
 class Follower(ABC):
@@ -50,3 +58,54 @@ class Follower(ABC):
     @abstractmethod
     def _take(self, topic: str, records: Sequence[Any]) -> None:
         """See what came of a topic's partition: aiokafka's ConsumerRecords, in offset order."""
+
+
+class Standing(NamedTuple):
+    """Of an input: the next offset to be committed, and that of the next record to be sent."""
+
+    committed: int
+    end: int
+
+
+class OutputFollower(Follower):
+    """Reads all that an application emits, `followed`, and knows how far its group is in the inputs."""
+
+    def __init__(self, client: Mapping[str, Any], group: str, partitions: int) -> None:
+        self._group = group
+        self._inputs = [TopicPartition(t, n) for t in INPUTS for n in range(partitions)]
+        self.followed = [
+            TopicPartition(t, n) for t in (*OUTPUTS, DEAD_LETTERS) for n in range(partitions)
+        ]
+        super().__init__(client, self.followed, wait_ms=100)
+        self._admin = AIOKafkaAdminClient(**client)
+
+    async def __aenter__(self) -> Self:
+        await self._admin.start()
+        return await super().__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await super().__aexit__(kind, error, trace)
+        await closed(self._admin.close())
+
+    async def standings(self) -> dict[TopicPartition, Standing]:
+        """Return how far the workers are in each input. Raises HeadraceError if Kafka is silent."""
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                ends = await self._consumer.end_offsets(self._inputs)
+                committed = await self._admin.list_consumer_group_offsets(
+                    self._group, partitions=self._inputs
+                )
+        except (TimeoutError, KafkaError) as error:
+            why = (
+                f"not within {_ANSWER_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else error
+            )
+            raise HeadraceError(f"Kafka does not answer any more: {why}") from error
+        return {
+            tp: Standing(max(0, committed[tp].offset) if tp in committed else 0, end)
+            for tp, end in ends.items()
+        }

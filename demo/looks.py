@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
-from demo.observer import Standing
+from demo.following import Standing
 from demo.snapshot import FlowRow
 from streams.engine.definitions import Flow
 

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any
 
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
-from demo.closing import closed
-from demo.following import Follower
+from demo.following import OutputFollower
 from demo.load import SendTimes
 from demo.oracle import parse
-from demo.readback import INPUTS, OUTPUTS
-from streams.errors import HeadraceError
 from streams.topics import DEAD_LETTERS
 
-_ANSWER_TIMEOUT_S = 10.0
 _KEPT_LATENCIES = 200_000
 _ENGLISH_TEENS = (11, 12, 13)
 
 
-class Standing(NamedTuple):
-    """Of an input: the next offset to be committed, and that of the next record to be sent."""
-
-    committed: int
-    end: int
-
-
-class Observer(Follower):
+class Observer(OutputFollower):
     """Reads what comes out as it becomes visible.
 
     `counts` is by topic, `latest` text by topic, `reasons` counts dead letters by their reason.
@@ -48,27 +33,8 @@ class Observer(Follower):
         self.latest: dict[str, str] = {}
         self.latencies_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
         self._new_latencies_ms: list[float] = []
-        self._group = group
         self._times = times
-        self._inputs = [TopicPartition(t, n) for t in INPUTS for n in range(partitions)]
-        outputs = [
-            TopicPartition(t, n) for t in (*OUTPUTS, DEAD_LETTERS) for n in range(partitions)
-        ]
-        super().__init__(client, outputs, wait_ms=100)
-        self._admin = AIOKafkaAdminClient(**client)
-
-    async def __aenter__(self) -> Self:
-        await self._admin.start()
-        return await super().__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await super().__aexit__(kind, error, trace)
-        await closed(self._admin.close())
+        super().__init__(client, group, partitions)
 
     def _take(self, topic: str, records: Sequence[Any]) -> None:
         self.counts[topic] += len(records)
@@ -79,24 +45,6 @@ class Observer(Follower):
     async def lag(self) -> int:
         """Return how many records the workers have not committed yet. Raises as `standings`."""
         return sum(max(0, at.end - at.committed) for at in (await self.standings()).values())
-
-    async def standings(self) -> dict[TopicPartition, Standing]:
-        """Return how far the workers are in each input. Raises HeadraceError if Kafka is silent."""
-        try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                ends = await self._consumer.end_offsets(self._inputs)
-                committed = await self._admin.list_consumer_group_offsets(
-                    self._group, partitions=self._inputs
-                )
-        except (TimeoutError, KafkaError) as error:
-            why = (
-                f"not within {_ANSWER_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else error
-            )
-            raise HeadraceError(f"Kafka does not answer any more: {why}") from error
-        return {
-            tp: Standing(max(0, committed[tp].offset) if tp in committed else 0, end)
-            for tp, end in ends.items()
-        }
 
     async def tasks(self) -> dict[str, list[str]] | None:
         """Return the partitions of each member by client id; None while that is open."""

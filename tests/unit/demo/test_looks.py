@@ -8,8 +8,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from demo.changelogs import TopUsers
+from demo.following import Standing
 from demo.looks import Look, flow_row, waited_s
-from demo.observer import Standing
 from demo.show import tasks_of
 from demo.snapshot import UserRow
 from streams.topology import TOPOLOGY
