@@ -7,7 +7,7 @@ time that took. Whatever goes wrong here, they go on (decision 0017).
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -26,13 +26,14 @@ from streams.engine.layout import Subtopology
 from streams.engine.records import Run, TopicPartition
 from streams.engine.standby import Opener, Seen, Standby
 from streams.engine.store import Store, StoreMemory, discard
+from streams.errors import HeadraceError
 
 log = logging.getLogger(__name__)
 
 _FETCH_TIMEOUT_S: Final = 0.2
 _AGAIN_S: Final = 0.5
 _REST_S: Final = 30.0
-"""How long a task is not followed whose disk refused something."""
+"""How long a task is not followed whose disk, or whose changelogs, refused something."""
 _OTHERS_SHARE: Final = 3
 """How much longer than for a portion the worker's own tasks have the loop, while they have work."""
 _SETTLE_EACH_MS: Final = 3_600_000
@@ -69,7 +70,12 @@ class Standbys:
         """Open stores of tasks that were owned until now and are to be followed."""
         self._ends: dict[TopicPartition, int] = {}
         self._resting: dict[str, float] = {}
-        """Until when tasks are not followed whose store could not be used."""
+        """Until when tasks are not followed whose store or changelogs could not be used."""
+        self._told: dict[str, str] = {}
+        """Why a task is not followed, as the log has it."""
+        self._looking: asyncio.Task[None] | None = None
+        self._seen: dict[str, Seen] = {}
+        """What the brokers tell of tasks that are to be opened."""
         self._changed = asyncio.Event()
 
     # -- what the engine uses -------------------------------------------------------------------
@@ -77,6 +83,7 @@ class Standbys:
     def follow(self, task_ids: Iterable[str]) -> None:
         """Follow these tasks, and no others, from now on."""
         self._wanted = set(task_ids) & self._parts.keys()
+        self._look_no_more()
         for task_id in self._open.keys() - self._wanted:
             self._open.pop(task_id).close()
         for task_id in self._kept.keys() - self._wanted:
@@ -164,12 +171,14 @@ class Standbys:
             while True:
                 await self._follow_portion(follower)
         finally:
+            self._look_no_more()
             await follower.stop()
 
     async def _follow_portion(self, follower: Follower) -> None:
         if self._changed.is_set() or self._is_rested():
             self._changed.clear()
-            await self._open_missing()
+            self._open_seen()
+            self._look_at_missing()
             follower.read_from(self.positions())
         if not self._open:
             await self._wait_for_change()
@@ -222,33 +231,70 @@ class Standbys:
         return self._wanted - self._open.keys() - resting
 
     def _is_rested(self) -> bool:
-        return bool(self._resting) and bool(self._missing())
+        return self._looking is None and bool(self._resting) and bool(self._missing())
 
-    async def _open_missing(self) -> None:
-        """Open what is to be followed and is not yet, as far as it can be."""
+    def _look_at_missing(self) -> None:
+        """Have the brokers asked about what is not followed yet, beside what is. Raises as a Cluster does."""
+        if self._looking is not None and self._looking.done():
+            looked, self._looking = self._looking, None
+            looked.result()
         missing = self._missing()
-        if not missing:
-            return
-        changelogs = [tp for t in missing for tp in self._opener.changelogs(*self._parts[t])]
-        bounds = await self._cluster.bounds(changelogs)
-        topics = await self._cluster.topics([tp.topic for tp in changelogs])
+        if missing and self._looking is None:
+            self._looking = asyncio.create_task(self._look(missing), name="looking at changelogs")
+            self._looking.add_done_callback(self._has_looked)
+
+    def _has_looked(self, looking: asyncio.Task[None]) -> None:
+        if looking is self._looking:
+            self._changed.set()
+
+    def _look_no_more(self) -> None:
+        """Forget what was asked: a store that is given meanwhile may stand above these ends."""
+        looking, self._looking = self._looking, None
+        if looking is not None and not looking.cancel() and not looking.cancelled():
+            looking.exception()  # asyncio would report what nobody asks for
+        self._seen = {}
+
+    async def _look(self, task_ids: Collection[str]) -> None:
+        """Ask about tasks' changelogs; each is opened when the answers are there, whatever others lack."""
+        seen = self._seen
+        changelogs = {t: [*self._opener.changelogs(*self._parts[t])] for t in task_ids}
+        names = {tp.topic for of_task in changelogs.values() for tp in of_task}
+        topics = await self._cluster.topics(sorted(names))
         ids = {name: topic.topic_id for name, topic in topics.items()}
         kept_ms = {name: await self._cluster.tombstones_kept_ms(name) for name in topics}
-        if self._changed.is_set():  # a store that was given meanwhile may stand above these ends
-            return
-        seen = Seen(bounds, ids, kept_ms)
-        for task_id in sorted(missing & self._missing()):
+
+        async def look(task_id: str) -> None:
+            of_task = changelogs[task_id]
+            if unknown := {tp.topic for tp in of_task} - topics.keys():
+                self._rest(task_id, f"no broker knows changelog {min(unknown)}")
+                return
+            try:
+                bounds = await self._cluster.bounds(of_task)
+            except (KafkaUnavailableError, TimeoutError, HeadraceError) as error:
+                self._rest(task_id, str(error) or type(error).__name__)
+            else:
+                seen[task_id] = Seen(bounds, ids, kept_ms)
+                self._changed.set()
+
+        await asyncio.gather(*map(look, sorted(task_ids)))
+
+    def _open_seen(self) -> None:
+        """Open what is to be followed and is not yet, as far as its changelogs are known."""
+        for task_id in sorted(self._seen.keys() & self._missing()):
+            seen = self._seen.pop(task_id)
             try:
                 reach(Step.STANDBY_BEFORE_OPEN)
                 kept = self._kept.pop(task_id, None)
-                self._open[task_id] = self._opener.open(*self._parts[task_id], seen, kept)
+                opened = self._opener.open(*self._parts[task_id], seen, kept)
+                self._open[task_id] = opened
                 self._resting.pop(task_id, None)
-                self._ends |= {tp: bounds[tp].end for tp in self._open[task_id].tables}
+                self._told.pop(task_id, None)
+                self._ends |= {tp: seen.bounds[tp].end for tp in opened.tables}
             except StoreLockedError:  # its former owner on this disk closes it in a moment
                 log.debug("%s: its folder is still held; it is followed later", task_id)
                 self._resting[task_id] = self._clock.monotonic_s() + _AGAIN_S
             except StoreError as error:
-                self._rest(task_id, error)
+                self._rest(task_id, str(error))
 
     def _guarded(self, standby: Standby, write: Callable[[], None]) -> None:
         """Write to a standby's store; one that fails is not followed for a while."""
@@ -259,10 +305,12 @@ class Standbys:
             standby.store.close()
             if isinstance(error, StoreCorruptError):
                 discard(standby.store.path)
-            self._rest(standby.id, error)
+            self._rest(standby.id, str(error))
 
-    def _rest(self, task_id: str, error: StoreError) -> None:
-        log.warning("%s: not followed for %d s (%s)", task_id, _REST_S, error)
+    def _rest(self, task_id: str, why: str) -> None:
+        if self._told.get(task_id) != why:
+            self._told[task_id] = why
+            log.warning("%s: not followed (%s); tried again each %d s", task_id, why, _REST_S)
         self._resting[task_id] = self._clock.monotonic_s() + _REST_S
         self._changed.set()
 

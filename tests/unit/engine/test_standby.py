@@ -17,7 +17,7 @@ from streams.engine import failpoints
 from streams.engine.clock import SystemClock
 from streams.engine.cluster import Bounds
 from streams.engine.config import EngineConfig
-from streams.engine.definitions import Flow, Table, Topology
+from streams.engine.definitions import Flow, Table, Topic, Topology
 from streams.engine.errors import KafkaUnavailableError, StoreError
 from streams.engine.failpoints import Step
 from streams.engine.following import Standbys
@@ -33,6 +33,12 @@ COUNTS: Table[int] = Table("counts", msgspec.json.encode, msgspec.json.Decoder(i
 TOPOLOGY = Topology(
     (Flow(lambda _: None, "counts", reads=(ORDERS,), keeps=COUNTS),), dead_letters="dead-letters"
 )
+VISITED: Table[int] = Table("visited", msgspec.json.encode, msgspec.json.Decoder(int).decode)
+VISITS = Topic("visits", (), str)
+TWO_TASKS = Topology(
+    (*TOPOLOGY.flows, Flow(lambda _: None, "visited", reads=(VISITS,), keeps=VISITED)),
+    dead_letters="dead-letters",
+)
 CHANGELOG = TopicPartition(COUNTS.changelog("app"), 0)
 TASK = "orders-0"
 
@@ -40,15 +46,15 @@ TASK = "orders-0"
 class Following:
     """A worker's standbys on a Kafka in memory, with one task's changelog to follow."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, topology: Topology = TOPOLOGY) -> None:
         self.kafka = MemoryKafka()
-        for name in (ORDERS.name, *own_topics(TOPOLOGY, "app")):
+        for name in (ORDERS.name, *own_topics(topology, "app")):
             self.kafka.create_topic(name, 1)
         self.path = folder / "app" / TASK
         self.memory = StoreMemory()
         self.is_busy = False
         self.standbys = Standbys(
-            subtopologies(TOPOLOGY),
+            subtopologies(topology),
             1,
             cluster=MemoryCluster(self.kafka, "app", SystemClock().wall_ms),
             config=EngineConfig(application_id="app", data_dir=folder),
@@ -428,3 +434,55 @@ def test_a_disk_has_one_name_for_all_who_share_it(tmp_path: Path) -> None:
     assert one == again != two
     with pytest.raises(StoreError, match="cannot be written"):
         disk_name(tmp_path / "none")
+
+
+# -- changelogs that cannot be had ------------------------------------------------------------------
+
+OTHER = TopicPartition(VISITED.changelog("app"), 0)
+
+
+async def test_a_changelog_without_a_leader_holds_up_no_other_standby(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("streams.engine.following._REST_S", 0.01)
+    following = Following(tmp_path, TWO_TASKS)
+    following.append(0, 5)
+    bounds = MemoryCluster.bounds
+    asked = 0
+
+    async def leaderless(
+        self: MemoryCluster, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, Bounds]:
+        nonlocal asked
+        if OTHER in partitions:
+            asked += 1
+            await until_true(lambda: following.standbys.stored().get(TASK, 0) >= 5)
+            raise KafkaUnavailableError("nobody leads it")
+        return await bounds(self, partitions)
+
+    async with following.running():
+        with monkeypatch.context() as patched:
+            patched.setattr(MemoryCluster, "bounds", leaderless)
+            following.standbys.follow([TASK, "visits-0"])
+            await until_true(lambda: asked > 2)
+            following.append(5, 9)
+            await until_true(lambda: following.standbys.stored() == {TASK: 9})
+        await until_true(lambda: following.standbys.stored() == {TASK: 9, "visits-0": 0})
+    assert [record.getMessage() for record in caplog.records] == [
+        "visits-0: not followed (nobody leads it); tried again each 0 s"
+    ]
+
+
+async def test_a_changelog_that_was_deleted_holds_up_no_other_standby(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    following = Following(tmp_path, TWO_TASKS)
+    following.append(0, 5)
+    following.kafka.delete_topic(OTHER.topic)
+    async with following.running():
+        following.standbys.follow([TASK, "visits-0"])
+        await until_true(lambda: following.standbys.stored() == {TASK: 5})
+        await until_true(following.standbys.are_open)
+        following.append(5, 9)
+        await until_true(lambda: following.standbys.stored() == {TASK: 9})
+    assert f"visits-0: not followed (no broker knows changelog {OTHER.topic})" in caplog.text
