@@ -1,16 +1,15 @@
-"""Whether the changelogs are still what offsets and stores were counted in (decision 0018)."""
+"""Whether the changelogs are still what offsets were counted in (decision 0018)."""
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from streams.engine.cluster import Bounds, TopicState, are_different
-from streams.engine.config import EngineConfig
 from streams.engine.errors import KafkaUnavailableError, StateMismatchError
 from streams.engine.notes import Note, Stand, short_id
 from streams.engine.records import TopicPartition
-from streams.engine.store import Position
 from streams.engine.task import Task
 
-_AFRESH = (
+AFRESH: Final = (
     "Start afresh with another HEADRACE_APP_ID; the inputs are read from their beginnings then"
 )
 
@@ -42,52 +41,9 @@ def check_noted(
             msg = (
                 f"changelog {changelog.topic}-{changelog.partition} ends at offset {bounds[changelog].end}, "
                 f"and group {task.config.application_id} has committed up to {stood.end} of it: rows are "
-                f"gone; nothing was changed. {_AFRESH}"
+                f"gone; nothing was changed. {AFRESH}"
             )
             raise StateMismatchError(msg)
-
-
-def belongs(
-    task: Task,
-    position: Position,
-    ids: Mapping[str, str],
-    bounds: Mapping[TopicPartition, Bounds],
-) -> bool:
-    """Tell whether a store's rows are of this task and of these very changelogs.
-
-    What a store of an earlier release does not tell counts as right.
-    """
-    return position.task in {"", task.id} and all(
-        position.changelogs.get(table.name, 0) <= bounds[task.changelog(table)].end
-        and not are_different(position.topics.get(table.name, ""), ids[table.name])
-        for table in task.subtopology.tables
-    )
-
-
-def check_begins(task: Task, position: Position, bounds: Mapping[TopicPartition, Bounds]) -> None:
-    """Raise StateMismatchError where a changelog lost what the store does not have.
-
-    Compaction moves no beginning; what was deleted by age or by hand may have been a key's only row.
-    """
-    for table in task.subtopology.tables:
-        changelog = task.changelog(table)
-        stands_at, begin = position.changelogs.get(table.name, 0), bounds[changelog].begin
-        if stands_at < begin:
-            msg = (
-                f"changelog {changelog.topic}-{changelog.partition} begins at offset {begin}, and local "
-                f"state ends at {stands_at}: rows are gone (cleanup.policy must be compact alone); "
-                f"nothing was changed. Bring back a HEADRACE_DATA_DIR that reaches so far, or: {_AFRESH}"
-            )
-            raise StateMismatchError(msg)
-
-
-def store_lifetime_ms(config: EngineConfig, tombstones_kept_ms: Iterable[int | None]) -> int:
-    """Return how old a store may be whose changelogs tell of removed rows for so long; None: not told.
-
-    Of what was removed before that, they may tell nothing any more.
-    """
-    told = (kept_ms for kept_ms in tombstones_kept_ms if kept_ms is not None)
-    return min([config.state_lifetime_ms, *told])
 
 
 def watched(tasks: Iterable[Task]) -> dict[str, tuple[Task, str]]:
@@ -116,7 +72,7 @@ def deleted(name: str, group: str) -> StateMismatchError:
     """Return the error for a changelog that is not there."""
     return StateMismatchError(
         f"changelog {name} was deleted, and group {group} has committed offsets that belong to its "
-        f"rows: what was counted is gone; it is not made anew, and nothing was changed. {_AFRESH}"
+        f"rows: what was counted is gone; it is not made anew, and nothing was changed. {AFRESH}"
     )
 
 
@@ -124,5 +80,5 @@ def made_anew(name: str, group: str) -> StateMismatchError:
     """Return the error for a changelog that is another topic of the same name."""
     return StateMismatchError(
         f"changelog {name} is not the one that group {group} wrote to, but was made anew: its rows are "
-        f"gone; nothing was changed. {_AFRESH}"
+        f"gone; nothing was changed. {AFRESH}"
     )

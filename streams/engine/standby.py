@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from streams.engine.changelogs import store_lifetime_ms
+from streams.engine.catching_up import Changelogs, outdated, store_lifetime_ms
 from streams.engine.clock import Clock
-from streams.engine.cluster import Bounds, are_different
+from streams.engine.cluster import Bounds
 from streams.engine.config import EngineConfig
 from streams.engine.errors import StoreCorruptError, StoreError
 from streams.engine.layout import Subtopology
@@ -152,65 +152,63 @@ class Opener:
         """Open a task's store, if it is not `kept` open already. Raises StoreError."""
         task_id = subtopology.task_id(partition)
         path = self._config.data_dir / self._config.application_id / task_id
-        changelogs = self.changelogs(subtopology, partition)
-        lifetime_ms = store_lifetime_ms(
-            self._config, (seen.tombstones_kept_ms.get(tp.topic) for tp in changelogs)
+        tables = self.changelogs(subtopology, partition)
+        changelogs = Changelogs(
+            task_id,
+            self._partitions,
+            topics={table: tp for tp, table in tables.items()},
+            ids={table: seen.ids.get(tp.topic, "") for tp, table in tables.items()},
+            bounds=seen.bounds,
         )
+        lifetime_ms = store_lifetime_ms(
+            self._config, (seen.tombstones_kept_ms.get(tp.topic) for tp in tables)
+        )
+        now_ms = self._clock.wall_ms()
         store, position = kept, None
         try:
             store = store or Store(path, self._memory, tables=subtopology.tables)
             position = store.position()
-            flaw = position and (
-                self._age_flaw(position, lifetime_ms)
-                or self._flaw(position, task_id, changelogs, seen)
-            )
+            flaw = position and _flaw(position, changelogs, now_ms, lifetime_ms)
         except StoreCorruptError as error:
             flaw = str(error)
+        except StoreError:
+            _close(store)
+            raise
         if flaw:
             log.warning("%s: its standby begins anew: %s", task_id, flaw)
-            if store is not None:
-                store.close()
+            _close(store)
             remove(path)
             store, position = Store(path, self._memory, tables=subtopology.tables), None
         assert store is not None  # noqa: S101 - without one there is a flaw
         store.end_reads()
         if position is None:
-            position = Position(self._partitions, written_at_ms=self._clock.wall_ms())
-        for tp, table in changelogs.items():
-            if position.changelogs.get(table, 0) < (begin := seen.bounds[tp].begin):
-                store.close()
-                msg = f"changelog {tp.topic} begins at offset {begin}: rows are gone"
-                raise StoreError(msg)
-        begins = dict.fromkeys(changelogs.values(), 0)
+            position = Position(self._partitions, written_at_ms=now_ms)
+        lost = changelogs.lost(position)
+        if lost:
+            store.close()
+            raise StoreError(lost)
         position = msgspec.structs.replace(
             position,
-            changelogs=begins | position.changelogs,
+            changelogs=dict.fromkeys(changelogs.topics, 0) | position.changelogs,
             task=task_id,
-            topics={table: seen.ids.get(tp.topic, "") for tp, table in changelogs.items()},
+            topics=dict(changelogs.ids),
+            written_at_ms=now_ms if changelogs.has_all_of(position) else position.written_at_ms,
         )
-        return Standby(task_id, store, position, changelogs, lifetime_ms)
+        return Standby(task_id, store, position, tables, lifetime_ms)
 
-    def _age_flaw(self, position: Position, lifetime_ms: int) -> str:
-        age_ms = self._clock.wall_ms() - position.written_at_ms
-        return f"it was last level {age_ms / 3_600_000:.1f} h ago" if age_ms > lifetime_ms else ""
 
-    def _flaw(
-        self,
-        position: Position,
-        task_id: str,
-        changelogs: Mapping[TopicPartition, str],
-        seen: Seen,
-    ) -> str:
-        """Return why a store cannot be caught up, or nothing: taking the task would not use it either."""
-        if position.partitions != self._partitions:
-            return f"it was built from topics with {position.partitions} partitions"
-        if position.task not in {"", task_id}:
-            return f"it is of {position.task}"
-        for tp, table in changelogs.items():
-            is_other = are_different(position.topics.get(table, ""), seen.ids.get(tp.topic, ""))
-            if is_other or position.changelogs.get(table, 0) > seen.bounds[tp].end:
-                return f"it does not belong to changelog {tp.topic} any more"
+def _flaw(position: Position, changelogs: Changelogs, now_ms: int, lifetime_ms: int) -> str:
+    """Return why a store cannot be caught up, or nothing: taking the task would not use it either."""
+    if flaw := changelogs.foreign(position) or changelogs.repartitioned(position):
+        return flaw
+    if changelogs.has_all_of(position):
         return ""
+    return outdated(now_ms - position.written_at_ms, lifetime_ms)
+
+
+def _close(store: Store | None) -> None:
+    if store is not None:
+        store.close()
 
 
 def _rows(run: Run) -> Iterator[tuple[bytes, bytes | None]]:

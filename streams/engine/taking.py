@@ -12,13 +12,8 @@ from typing import Any
 import msgspec
 
 from streams.engine import counting
-from streams.engine.changelogs import (
-    belongs,
-    check_begins,
-    check_noted,
-    look_at_changelogs,
-    store_lifetime_ms,
-)
+from streams.engine.catching_up import FOREVER_MS, Changelogs, outdated, store_lifetime_ms
+from streams.engine.changelogs import AFRESH, check_noted, look_at_changelogs
 from streams.engine.cluster import Bounds, Committed
 from streams.engine.errors import (
     StateMismatchError,
@@ -40,7 +35,6 @@ log = logging.getLogger(__name__)
 
 _LOCK_RETRY_S = 0.05
 _OLD_ENDS_S = 2.0
-_FOREVER_MS = 2**63
 
 
 async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPartition, Bounds]:
@@ -75,7 +69,9 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     sources = {tp.topic: offset.offset for tp, offset in committed.items()}
     counting.found(task, {tp: c.offset for tp, c in committed.items()}, newest.commit)
     target = Position(partitions, {}, sources, newest.commit, task=task.id, topics=changelog_ids)
-    await _restore(task, memory, bounds, target)
+    topics = {table.name: task.changelog(table) for table in task.subtopology.tables}
+    known = Changelogs(task.id, partitions, topics, changelog_ids, bounds)
+    await _restore(task, memory, known, target)
     for part in task.windowed_parts():
         part.begin_at(newest.stream_times.get(part.table.name, 0))
 
@@ -146,23 +142,17 @@ def use(task: Task, store: Store) -> None:
     task.parts = {t.name: part_of(t, store) for t in task.subtopology.tables}
 
 
-async def _restore(
-    task: Task, memory: StoreMemory, bounds: dict[TopicPartition, Bounds], target: Position
-) -> None:
+async def _restore(task: Task, memory: StoreMemory, known: Changelogs, target: Position) -> None:
     """Bring the store to the committed point: read the changelogs from where it stands to their end.
 
     `target` is that point, but for the offsets of changelogs, which are their ends.
     """
     assert task.store is not None  # noqa: S101 - _open has just set it
     position = task.store.position() or _beginning(task, target)
-    if not belongs(task, position, target.topics, bounds):
-        log.warning("%s does not belong to the changelog any more; it is rebuilt", task.path)
-        position = _rebuilt(task, memory, target)
-    if position.partitions != target.partitions:
-        msg = (
-            f"{task.path} was built from topics with {position.partitions} partitions, they have "
-            f"{target.partitions} now: keys lie elsewhere. Start afresh with another HEADRACE_APP_ID"
-        )
+    if why := known.foreign(position):
+        position = _rebuilt(task, memory, target, why)
+    if why := known.repartitioned(position):
+        msg = f"{task.path}: {why}: keys lie elsewhere. Start afresh with another HEADRACE_APP_ID"
         raise StateMismatchError(msg)
     position = msgspec.structs.replace(position, task=task.id, topics=target.topics)
     task.position = position  # a worker that restores tells the group how far it is
@@ -174,16 +164,20 @@ async def _restore(
         # State and offsets move together (law 2): of the same commit there is nothing to read. A
         # store half restored has no sources.
         return
-    lifetime_ms = await _lifetime_ms(task, position, bounds)
-    if _age_ms(task, position) > lifetime_ms:
-        log.warning("%s was last written too long ago; it is rebuilt", task.path)
-        position = _rebuilt(task, memory, target)
-    check_begins(task, position, bounds)
-    position = await _read_changelogs(task, position, bounds)
-    if _age_ms(task, position) > lifetime_ms:
-        log.warning("%s: reading the changelogs took too long; it is rebuilt", task.path)
-        position = await _read_changelogs(task, _rebuilt(task, memory, target), bounds)
-        if (took_ms := _age_ms(task, position)) > lifetime_ms:
+    lifetime_ms = await _lifetime_ms(task, position, known)
+    if why := outdated(_age_ms(task, position), lifetime_ms):
+        position = _rebuilt(task, memory, target, why)
+    if why := known.lost(position):
+        msg = (
+            f"{why} (cleanup.policy must be compact alone); nothing was changed. Bring back a "
+            f"HEADRACE_DATA_DIR that reaches so far, or: {AFRESH}"
+        )
+        raise StateMismatchError(msg)
+    position = await _read_changelogs(task, position, known)
+    if outdated(_age_ms(task, position), lifetime_ms):
+        position = _rebuilt(task, memory, target, "reading its changelogs took too long")
+        position = await _read_changelogs(task, position, known)
+        if outdated(took_ms := _age_ms(task, position), lifetime_ms):
             raise _outlived(task, took_ms, lifetime_ms)
     reach(Step.RESTORE_AFTER_READ)
     _check_offsets(task, target.sources)
@@ -193,24 +187,21 @@ async def _restore(
     task.store.write({}, task.position)
 
 
-async def _read_changelogs(
-    task: Task, position: Position, bounds: dict[TopicPartition, Bounds]
-) -> Position:
+async def _read_changelogs(task: Task, position: Position, known: Changelogs) -> Position:
     """Read the changelogs from a position to their ends; return the position there."""
     assert task.store is not None  # noqa: S101 - _open has set it
     for part in task.parts.values():
         part.reset()
     reach(Step.RESTORE_BEFORE_READ)
-    changelogs = {table.name: task.changelog(table) for table in task.subtopology.tables}
+    ends = known.ends
     task.restoring = {
-        name: Restoring(name, begin=position.changelogs.get(name, 0), end=bounds[tp].end)
-        for name, tp in changelogs.items()
+        name: Restoring(name, begin=position.changelogs.get(name, 0), end=end)
+        for name, end in ends.items()
     }
-    for name, tp in changelogs.items():
+    for name, tp in known.topics.items():
         position = await _restore_table(task, task.restoring[name], tp, position)
     task.store.flush()
     task.restoring = {}
-    ends = {name: bounds[tp].end for name, tp in changelogs.items()}
     return msgspec.structs.replace(position, changelogs=ends)
 
 
@@ -235,25 +226,20 @@ def _beginning(task: Task, target: Position) -> Position:
     return msgspec.structs.replace(target, sources={}, commit=0, written_at_ms=task.clock.wall_ms())
 
 
-def _rebuilt(task: Task, memory: StoreMemory, target: Position) -> Position:
+def _rebuilt(task: Task, memory: StoreMemory, target: Position, why: str) -> Position:
     """Begin with an empty store; return its position."""
     assert task.store is not None  # noqa: S101 - _open has set it
+    log.warning("%s: %s; it is rebuilt", task.path, why)
     use(task, _emptied(task, task.store, memory))
     return _beginning(task, target)
 
 
-async def _lifetime_ms(task: Task, position: Position, bounds: dict[TopicPartition, Bounds]) -> int:
-    """Return how old a store may be that is caught up with its changelogs.
-
-    What was deleted since then must still be told there: an older store would keep such rows. A store
-    of a commit that stands at their ends has missed nothing.
-    """
-    changelogs = {table.name: task.changelog(table) for table in task.subtopology.tables}
-    if position.sources and all(
-        position.changelogs.get(name, 0) == bounds[tp].end for name, tp in changelogs.items()
-    ):
-        return _FOREVER_MS
-    kept_ms = [await task.cluster.tombstones_kept_ms(tp.topic) for tp in changelogs.values()]
+async def _lifetime_ms(task: Task, position: Position, known: Changelogs) -> int:
+    """Return how old a store may be that is caught up: what was removed since must still be told."""
+    if known.has_all_of(position):
+        return FOREVER_MS
+    topics = [tp.topic for tp in known.topics.values()]
+    kept_ms = [await task.cluster.tombstones_kept_ms(topic) for topic in topics]
     return store_lifetime_ms(task.config, kept_ms)
 
 

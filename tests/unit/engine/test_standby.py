@@ -333,8 +333,35 @@ async def test_a_standby_whose_changelog_lost_what_it_lacks_is_not_followed(
         await following.level()
         following.append(5, 9)
         following.kafka.begins[CHANGELOG] = 7
-        await until_true(lambda: "begins at offset 7: rows are gone" in caplog.text)
+        await until_true(lambda: "ends at 5: rows are gone" in caplog.text)
         assert following.standbys.stored() == {}
+
+
+async def test_a_store_that_cannot_be_followed_is_free(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    following.append(0, 5)
+    following.kafka.begins[CHANGELOG] = 4
+    following.write(Position(1, {"counts": 3}, written_at_ms=SystemClock().wall_ms()))
+    async with following.running():
+        following.standbys.follow([TASK])
+        await until_true(lambda: "rows are gone" in caplog.text)
+        Store(following.path).close()
+
+
+async def test_a_store_of_the_last_commit_is_followed_however_old_it_is(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    following.append(0, 4)
+    position = Position(1, {"counts": 4}, {"orders": 7}, commit=3, written_at_ms=1)
+    following.write(position, {b"mark": b"1"})
+    async with following.running():
+        following.standbys.follow([TASK])
+        await until_true(lambda: "is level" in caplog.text)
+        assert following.taken() == {"mark": b"1"}
+    assert following.position is not None
+    assert following.position.written_at_ms > 1
 
 
 async def test_a_folder_that_another_worker_holds_is_followed_once_it_is_free(
