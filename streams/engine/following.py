@@ -69,6 +69,8 @@ class Standbys:
         self._kept: dict[str, Store] = {}
         """Open stores of tasks that were owned until now and are to be followed."""
         self._ends: dict[TopicPartition, int] = {}
+        self._left: dict[str, int] = {}
+        """How far the stores are that had to be closed, since `follow`."""
         self._resting: dict[str, float] = {}
         """Until when tasks are not followed whose store or changelogs could not be used."""
         self._told: dict[str, str] = {}
@@ -89,6 +91,7 @@ class Standbys:
         for task_id in self._kept.keys() - self._wanted:
             self._kept.pop(task_id).close()
         self._resting.clear()
+        self._left.clear()
         self._changed.set()
         if self._wanted:
             log.info("follows %s", ", ".join(sorted(self._wanted)))
@@ -116,6 +119,10 @@ class Standbys:
     def stored(self) -> dict[str, int]:
         """Return how far each task is that is followed."""
         return {task_id: standby.stored() for task_id, standby in self._open.items()}
+
+    def reached(self) -> dict[str, int]:
+        """Return how far the store is of each task that is followed, or was since `follow`."""
+        return self._left | self.stored()
 
     def lags(self) -> dict[str, int]:
         """Return by how many offsets each followed task is behind the readable ends of its changelogs."""
@@ -303,8 +310,10 @@ class Standbys:
         except StoreError as error:
             self._open.pop(standby.id, None)
             standby.store.close()
+            self._left[standby.id] = standby.stored()
             if isinstance(error, StoreCorruptError):
                 discard(standby.store.path)
+                self._left[standby.id] = 0
             self._rest(standby.id, str(error))
 
     def _rest(self, task_id: str, why: str) -> None:
@@ -315,6 +324,7 @@ class Standbys:
         self._changed.set()
 
     def _close_all(self) -> None:
+        self._left |= self.stored()
         for standby in self._open.values():
             standby.close()
         self._open.clear()

@@ -125,10 +125,6 @@ class Task:
         """Tell whether there is anything that the next commit would change."""
         return bool(self.epoch.positions) or any(p.has_expired for p in self.windowed_parts())
 
-    def stored(self) -> int:
-        """Return how far the task's disk is: the sum of its changelog offsets."""
-        return sum(self.position.changelogs.values())
-
     # -- input ----------------------------------------------------------------------------------
 
     def offer(self, source: TopicPartition, run: Run) -> None:
