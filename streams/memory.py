@@ -35,6 +35,7 @@ from streams.engine.cluster import (
     refused_size,
 )
 from streams.engine.errors import CommitFailedError, FencedError
+from streams.engine.notes import LONGEST
 from streams.engine.records import Outgoing, Record, Run, TopicPartition
 
 
@@ -436,6 +437,9 @@ class MemoryProducer:
     async def send_offsets(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Make the group's offsets part of the transaction; without transactions: commit them now."""
         await self._reach()
+        if any(len(committed.metadata) > LONGEST for committed in offsets.values()):
+            msg = f"a note of more than {LONGEST} characters is refused"
+            raise CommitFailedError(msg)
         if self._transaction is not None:
             self._transaction.offsets |= offsets
         else:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from streams.engine.definitions import Flow, Table, Topic, Topology, WindowedTable
 from streams.engine.errors import DefinitionError
+from streams.engine.notes import LONGEST, longest_note
 from streams.engine.records import TopicPartition
 
 CHANGELOG_CONFIG: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
@@ -120,4 +121,19 @@ def _subtopology(topology: Topology, flows: Iterable[Flow]) -> Subtopology:
     inputs = tuple(t for t in topology.inputs if any(t in flow.reads for flow in ordered))
     tables = tuple(t for t in topology.tables if any(flow.keeps is t for flow in ordered))
     joined = tuple(t for t in tables if any(t in flow.joins for flow in ordered))
-    return Subtopology(min(t.name for t in inputs), ordered, inputs, tables, joined)
+    made = Subtopology(min(t.name for t in inputs), ordered, inputs, tables, joined)
+    _check_note(made)
+    return made
+
+
+def _check_note(made: Subtopology) -> None:
+    """Raise DefinitionError where Kafka would refuse commits: what each notes grows with the names."""
+    windowed = [table.name for table in made.tables if isinstance(table, WindowedTable)]
+    inputs, tables = [t.name for t in made.inputs], [t.name for t in made.tables]
+    if (length := longest_note(inputs, tables, windowed)) > LONGEST:
+        msg = (
+            f"the {len(inputs)} inputs and {len(tables)} tables that move together with input {made.name} "
+            f"are too many: what a commit notes of them may get {length:,} characters, and Kafka takes "
+            f"{LONGEST:,}. Shorten their names, or have fewer flows that share inputs or tables"
+        )
+        raise DefinitionError(msg)

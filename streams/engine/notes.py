@@ -2,17 +2,25 @@
 
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
 
 import msgspec
 
 from streams.engine.cluster import Committed
 from streams.engine.errors import StateMismatchError
-from streams.engine.task import Task
 
+if TYPE_CHECKING:
+    from streams.engine.task import Task
+
+LONGEST: Final = 4_096
+"""How many characters Kafka takes beside an offset, unless `offset.metadata.max.bytes` says otherwise."""
 FORMAT: Final = 1
 """What this release writes, and the highest that it reads (decision 0018)."""
 _ID_LENGTH: Final = 8
+# An offset after 30 years of a million records a second, and the year 33658 in milliseconds.
+_LARGEST: Final = 10**15 - 1
+_ID: Final = str(UUID(int=0))
 
 
 class Stand(NamedTuple):
@@ -42,7 +50,7 @@ class _Format(msgspec.Struct, frozen=True):
     format: int = 1
 
 
-def note(task: Task) -> str:
+def note(task: "Task") -> str:
     """Return the text that the task's next commit writes beside its offsets."""
     times = {part.table.name: part.stream_time_ms for part in task.windowed_parts()}
     position = task.position
@@ -52,6 +60,15 @@ def note(task: Task) -> str:
     }
     noted = Note(times, position.commit + 1, task.topic_ids, stands, FORMAT)
     return msgspec.json.encode(noted).decode()
+
+
+def longest_note(inputs: Iterable[str], tables: Iterable[str], windowed: Iterable[str]) -> int:
+    """Return how many characters a task's note may ever have; `windowed` are those of the tables."""
+    stands = dict.fromkeys(tables, Stand(_LARGEST, short_id(_ID)))
+    times = dict.fromkeys(windowed, _LARGEST)
+    return len(
+        msgspec.json.encode(Note(times, _LARGEST, dict.fromkeys(inputs, _ID), stands, FORMAT))
+    )
 
 
 def short_id(topic_id: str) -> str:

@@ -37,6 +37,7 @@ from streams.engine.errors import (
 from streams.engine.kafka import KafkaCluster, KafkaOptions
 from streams.engine.kafka_member import KafkaSource
 from streams.engine.layout import Subtopology
+from streams.engine.notes import LONGEST
 from streams.engine.records import Record, TopicPartition
 from streams.memory import MemoryCluster, MemoryKafka
 from tests.waiting import DEADLINE_S, until, until_true
@@ -521,6 +522,22 @@ async def test_committed_offsets_are_the_groups_own_and_carry_their_notes(
         await eventually_committed(cluster, {tp: Committed(offset, note)}, never)
     other = await backend.connect(f"group-{uuid.uuid4().hex[:8]}")
     assert await other.committed([tp]) == {}
+
+
+async def test_a_note_is_taken_up_to_its_longest_and_no_further(
+    cluster: Cluster, tp: TopicPartition, producers: Callable[..., Any], txn: str
+) -> None:
+    producer = await producers(txn)
+    longest = {tp: Committed(1, "n" * LONGEST)}
+    await producer.begin()
+    await producer.send(0, {tp.topic: numbered(0, 1)})
+    await producer.send_offsets(longest)
+    await producer.commit()
+    await eventually_committed(cluster, longest)
+    await producer.begin()
+    with pytest.raises(CommitFailedError):
+        await producer.send_offsets({tp: Committed(2, "n" * (LONGEST + 1))})
+    assert await cluster.committed([tp]) == longest
 
 
 # -- the group -------------------------------------------------------------------------------------

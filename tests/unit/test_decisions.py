@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import gc
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from config.settings import load_settings
 from streams.app import tune_collector
 from streams.engine.failpoints import Step
-from streams.engine.notes import Note, Stand, short_id
+from streams.engine.notes import LONGEST, longest_note
 from streams.testing import Driver
 from streams.topics import ORDERS
 from streams.topology import TOPOLOGY
 from tables.definitions import USER_ORDERS
 from tests.unit.wire import USER, order
-
-KAFKAS_LONGEST_NOTE = 4_096
 
 
 @pytest.fixture
@@ -62,7 +58,5 @@ def test_0010_the_transactional_id_is_the_application_s_and_the_task_s(tmp_path:
 
 
 def test_0011_what_is_noted_of_forty_windowed_tables_fits_beside_an_offset() -> None:
-    times = {f"user_order_minutes_{number}": 1_763_715_600_000 for number in range(40)}
-    topics = {f"orders-{number}": str(uuid.UUID(int=2**127)) for number in range(5)}
-    stands = {table: Stand(10**12, short_id(str(uuid.UUID(int=2**127)))) for table in times}
-    assert len(msgspec.json.encode(Note(times, 2**63, topics, stands))) < KAFKAS_LONGEST_NOTE
+    tables = [f"user_order_minutes_{number}" for number in range(40)]
+    assert longest_note([f"orders-{number}" for number in range(5)], tables, tables) <= LONGEST

@@ -7,6 +7,7 @@ import pytest
 from streams.engine.definitions import Flow, Table, Topic, Topology, WindowedTable
 from streams.engine.errors import DefinitionError
 from streams.engine.layout import own_topics, subtopologies
+from streams.engine.notes import LONGEST, longest_note
 from streams.engine.records import TopicPartition
 from streams.operators.windows import TumblingWindows
 
@@ -65,6 +66,32 @@ def test_a_topology_that_cannot_be_is_refused_by_name(line: str, refused: Topolo
     with pytest.raises(DefinitionError) as raised:
         subtopologies(refused)
     assert str(raised.value) == line
+
+
+def wide(inputs: int, longer: int) -> Topology:
+    """Return flows that move together, each with an input and a windowed table of long names."""
+    topics = [Topic(f"input-{number:0243}", (), str) for number in range(inputs)]
+    tables = [
+        WindowedTable("t" * longer + f"table-{number}", bytes, bytes, TumblingWindows(60_000, 0))
+        for number in range(inputs)
+    ]
+    flows = (flow(f"f{n}", topics[0], topic, keeps=tables[n]) for n, topic in enumerate(topics))
+    return topology(*flows)
+
+
+def test_what_a_commit_notes_may_be_as_long_as_kafka_takes_and_no_longer() -> None:
+    def longest(made: Topology) -> int:
+        tables = [table.name for table in made.tables]
+        return longest_note([topic.name for topic in made.inputs], tables, tables)
+
+    at_most = next(n for n in range(1_000) if longest(wide(10, n + 1)) > LONGEST)
+    assert LONGEST - 20 < longest(wide(10, at_most)) <= LONGEST  # ten tables' names, twice each
+    [subtopology] = subtopologies(wide(10, at_most))
+    assert len(subtopology.inputs) == 10
+    with pytest.raises(
+        DefinitionError, match=r"the 10 inputs and 10 tables that move together .* 4,"
+    ):
+        subtopologies(wide(10, at_most + 1))
 
 
 def test_flows_that_share_an_input_move_together() -> None:
