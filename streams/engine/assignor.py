@@ -1,7 +1,7 @@
 """What the group's members tell its leader, and what the leader decides: whole tasks (decision 0004)."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from streams.engine.cluster import Assignment, Member, Owner
@@ -36,6 +36,14 @@ class TaskGrouping:
     def describe(self) -> Member:
         """Return what this member tells the leader."""
         return self._tell()
+
+    def has_other_address(self, web: str, task_ids: Collection[str]) -> bool:
+        """Tell whether the others would ask elsewhere than at `web` for these tasks of this member.
+
+        A static member that is back in time gets its assignment as it was; nobody else hears of it.
+        """
+        told = {owner.web for owner in self.owners if set(owner.tasks) & set(task_ids)}
+        return bool(told - {"", web})
 
     def assign(self, members: Mapping[str, Member]) -> Assignment:
         """Decide for all, as the group's leader."""

@@ -6,6 +6,7 @@ and a 14 s callback once made two owners (decision 0003).
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
@@ -15,28 +16,23 @@ from streams.engine import counting
 from streams.engine.assignor import TaskGrouping
 from streams.engine.beside import Beside
 from streams.engine.clock import Clock, SystemClock
-from streams.engine.cluster import Bounds, Cluster, Owner, Source
+from streams.engine.cluster import Cluster, Owner, Source
 from streams.engine.committing import start_commit
 from streams.engine.config import EngineConfig
 from streams.engine.copies import Copies
 from streams.engine.definitions import Topology
-from streams.engine.errors import (
-    FencedError,
-    KafkaUnavailableError,
-    OwnershipError,
-    StoreCorruptError,
-)
+from streams.engine.errors import KafkaUnavailableError, OwnershipError, StoreCorruptError
 from streams.engine.failpoints import Step, reach
 from streams.engine.following import Standbys
 from streams.engine.gauges import readings
-from streams.engine.giving_up import RETRIED, give_up, text_of
+from streams.engine.giving_up import RETRIED, text_of
 from streams.engine.inputs import watch_inputs
 from streams.engine.layout import Subtopology, subtopologies
+from streams.engine.letting_go import close_task, commit_last
 from streams.engine.meters import Meters, Reading
 from streams.engine.metrics import (
     CONSUMER_ERRORS,
     CONSUMER_MESSAGES,
-    FENCES,
     LOOP_AGE,
     REBALANCES,
     STANDBY_LAG,
@@ -45,13 +41,13 @@ from streams.engine.pace import Pace
 from streams.engine.processing import Deliver, OvertakenError, process
 from streams.engine.records import TopicPartition
 from streams.engine.store import StoreMemory
-from streams.engine.taking import take, use
+from streams.engine.taking import use
+from streams.engine.takings import Takings
 from streams.engine.task import State, Task
 
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S: Final = 0.1
-_RETAKE_WAITS_S: Final = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Engine:
@@ -94,7 +90,9 @@ class Engine:
         self._handing_over = asyncio.Lock()
         self._leaving = False
         self._beside = Beside(self.fail)
-        self._taking: dict[str, asyncio.Task[None]] = {}
+        self._takings = Takings(
+            self._memory, partitions, beside=self._beside, turn=self._turn, taken=self._taken
+        )
         self._pace = Pace(config, self.clock)
         self._loop: asyncio.Task[None] | None = None
         self._is_member = False
@@ -156,7 +154,7 @@ class Engine:
         await self._source.start()
         watch = watch_inputs(self.cluster, topics, self.tasks.values, self.partitions)
         self._beside.start(watch, "watching the inputs")
-        self._loop = self._beside.start(self._run(), "engine")
+        self._loop = self._beside.start(self._run(self._source), "engine")
 
     async def stop(self) -> None:
         """Finish the batch, commit, let go of everything and leave the group."""
@@ -210,8 +208,9 @@ class Engine:
         if self._leaving:  # everything is handed over already; the group hears of it in a moment
             return
         wanted = dict(map(self._task_of, partitions))
-        assert self._grouping is not None  # noqa: S101 - through it came the assignment
-        followed = self._grouping.standbys
+        source, grouping = self._source, self._grouping
+        assert source is not None and grouping is not None  # noqa: S101, PT018 - assignments come by them
+        followed = grouping.standbys
         for task_id in self.tasks.keys() - wanted.keys():
             self._copies.let_go(self.tasks.pop(task_id), followed)
             reach(Step.REVOKE_AFTER_CLOSE)
@@ -233,19 +232,11 @@ class Engine:
                     use(self.tasks[task_id], store)
             task = self.tasks[task_id]
             self._owners |= dict.fromkeys(task.inputs, task)
-            self._take(task)
+            self._takings.begin(task, source)
         self._copies.follow(followed)
-        if self._is_looked_for_elsewhere(set(wanted)) and self._source is not None:
+        if grouping.has_other_address(self.config.web_address, wanted.keys()):
             log.info("the group has another address of this worker: it is told anew")
-            self._source.rejoin()
-
-    def _is_looked_for_elsewhere(self, task_ids: set[str]) -> bool:
-        """Tell whether the others would ask for these tasks' rows where a former life of this worker was.
-
-        A static member that is back in time gets its assignment as it was; nobody else hears of it.
-        """
-        told = {owner.web for owner in self.owners if task_ids & set(owner.tasks)}
-        return bool(told - {"", self.config.web_address})
+            source.rejoin()
 
     def _task_of(self, tp: TopicPartition) -> tuple[str, tuple[Subtopology, int]]:
         subtopology = next(s for s in self._subtopologies if tp.topic in {t.name for t in s.inputs})
@@ -254,113 +245,28 @@ class Engine:
     async def _hand_over(self, *, close: bool) -> None:
         """Finish the batch in work, commit every task within the time that a hand-over has."""
         async with self._handing_over:  # a stop in the midst of a revocation waits for its commits
-            await self._hand_over_now(close=close)
+            async with self._turn:
+                running = [t for t in self.tasks.values() if t.state is State.RUNNING]
+                for task in running:
+                    task.state = State.SUSPENDED
+            # Only now: a commit that failed while the batch was waited for began to take its task anew.
+            await self._takings.call_off()
+            reach(Step.REVOKE_BEFORE_COMMIT)
+            await commit_last(running)
+            reach(Step.REVOKE_AFTER_COMMIT)
+            if close:
+                for task in self.tasks.values():
+                    await close_task(task)
 
-    async def _hand_over_now(self, *, close: bool) -> None:
-        async with self._turn:
-            running = [t for t in self.tasks.values() if t.state is State.RUNNING]
-            for task in running:
-                task.state = State.SUSPENDED
-        # Only now: a commit that failed while the batch was waited for began to take its task anew.
-        taking, self._taking = list(self._taking.values()), {}
-        await self._beside.call_off_all(taking)
-        reach(Step.REVOKE_BEFORE_COMMIT)
-        last = (self._last_commit(task) for task in running)
-        for outcome in await asyncio.gather(*last, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
-        reach(Step.REVOKE_AFTER_COMMIT)
-        if close:
-            for task in self.tasks.values():
-                if task.producer is not None:
-                    await task.producer.close()
-                    task.producer = None
-                task.close()
-
-    async def _last_commit(self, task: Task) -> None:
-        """Commit all that the task has done; if that cannot be in time, forget it: it is done again."""
-        try:
-            async with asyncio.timeout(self.config.revoke_timeout_s()):
-                if task.commit is not None:
-                    await task.commit
-                if task.epoch.positions:
-                    await start_commit(task)
-        except RETRIED as error:
-            why = text_of(error)
-            log.warning(
-                "%s: not committed before the hand-over (%s); it is done again", task.id, why
-            )
-            await _cancel(task.commit)
-            give_up(task, error)
-        finally:
-            task.commit = None
-
-    # -- taking -----------------------------------------------------------------------------------
-
-    def _take(self, task: Task) -> None:
-        task.state = State.TAKING
-        self._taking[task.id] = self._beside.start(self._keep_taking(task), f"take {task.id}")
-
-    async def _keep_taking(self, task: Task) -> None:
-        """Take the task, however often Kafka has to be asked."""
-        source = self._source
-        assert source is not None  # noqa: S101 - assignments come from it
-        tries = task.retakes
-        positions: dict[TopicPartition, Bounds] | None = None
-        # A batch may still be on its way through agents though its task was given up.
-        async with self._turn:
-            task.rewind()
-        while positions is None:
-            await asyncio.sleep(_RETAKE_WAITS_S[min(tries, len(_RETAKE_WAITS_S) - 1)])
-            try:
-                positions = await take(task, self._memory, self.partitions)
-            except RETRIED as error:
-                counting.failed(task, error)
-                give_up(task, error)
-                if isinstance(error, FencedError):
-                    self._fenced(task, error)
-                tries += 1
-                log.warning("%s: not taken (%s); trying again", task.id, text_of(error))
-        for tp, (offset, end) in positions.items():
-            source.seek(tp, offset, end)
-        source.resume(positions)
-        task.state = State.RUNNING
-        log.info("%s: taken, reads on from %s", task.id, _offsets(positions))
+    def _taken(self, task: Task) -> None:
+        """Hear that a task runs from now on."""
         task.commit_due_s = self._pace.first_due_s(task.partition, len(self.tasks))
-        self._taking.pop(task.id, None)
         self._assigned.set()
-
-    def _retake(self, task: Task, error: BaseException) -> None:
-        """Begin again from the committed offsets: after an abort, a time-out, an unknown outcome."""
-        source = self._source
-        assert source is not None  # noqa: S101 - a task runs only with one
-        log.warning("%s: %s; it begins again at its committed offsets", task.id, text_of(error))
-        give_up(task, error)
-        source.pause(task.inputs)
-        if isinstance(error, FencedError):
-            self._fenced(task, error)
-            source.rejoin()  # whether the task is still ours, the group knows
-        else:
-            task.retakes += 1
-            self._take(task)
-
-    def _fenced(self, task: Task, error: FencedError) -> None:
-        task.fences += 1
-        self.meters.add(FENCES, 1)
-        if task.fences > self.config.fences_tolerated:
-            msg = (
-                f"{task.id} was taken away {task.fences} times by another producer with the id "
-                f"{task.transactional_id}: does another application use HEADRACE_APP_ID "
-                f"{self.config.application_id}?"
-            )
-            raise OwnershipError(msg) from error
 
     # -- work -------------------------------------------------------------------------------------
 
-    async def _run(self) -> None:
+    async def _run(self, source: Source) -> None:
         """Fetch, process, commit; until cancelled."""
-        source = self._source
-        assert source is not None  # noqa: S101 - start() has just made it
         while not self.failed.done():
             self.turned_s = self.clock.monotonic_s()
             working = {tp: t for tp, t in self._owners.items() if self._may_work(t)}
@@ -371,12 +277,14 @@ class Engine:
                 await self._idle(source)
             for task in list(self.tasks.values()):
                 await self._work(task, source)
-            self._start_due_commits()
+            self._start_due_commits(source)
 
     async def _idle(self, source: Source) -> None:
         """Wait for work. Nothing is fetched meanwhile, so nobody else asks how the group fares."""
         self._assigned.clear()
-        await _wait(self._assigned, _LONGEST_WAIT_S / 5)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_WAIT_S / 5):
+                await self._assigned.wait()
         try:
             source.check()
         except KafkaUnavailableError as error:
@@ -407,7 +315,7 @@ class Engine:
     async def _work(self, task: Task, source: Source) -> None:
         """Process all that the task has queued and may take now."""
         while await self._take_turn(task, source):
-            self._start_due_commits()
+            self._start_due_commits(source)
 
     async def _take_turn(self, task: Task, source: Source) -> bool:
         """Process the task's next step; tell whether there was one and the task may go on."""
@@ -419,7 +327,7 @@ class Engine:
             except OvertakenError:
                 return False
             except StoreCorruptError as error:
-                self._retake(task, error)
+                self._takings.again(task, source, error)
                 return False
             except Exception as error:  # noqa: BLE001 - whatever it is, it stops the worker
                 # Before the turn is let go: a hand-over that waits for it would commit half a step.
@@ -436,12 +344,12 @@ class Engine:
             self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
         return bool(step)
 
-    def _start_due_commits(self) -> None:
+    def _start_due_commits(self, source: Source) -> None:
         now_s = self.clock.monotonic_s()
         for task in self.tasks.values():
             damage = None if task.store is None else task.store.damage
             if task.state is State.RUNNING and damage is not None:  # a reader of rows found it
-                self._retake(task, damage)
+                self._takings.again(task, source, damage)
             full = task.epoch.records >= self.config.max_epoch_records
             if (
                 task.state is State.RUNNING
@@ -453,11 +361,11 @@ class Engine:
                 try:
                     commit = start_commit(task)
                 except StoreCorruptError as error:  # found where rows that expire are looked up
-                    self._retake(task, error)
+                    self._takings.again(task, source, error)
                     continue
-                self._beside.keep(commit, partial(self._committed, task))
+                self._beside.keep(commit, partial(self._committed, task, source))
 
-    def _committed(self, task: Task, commit: asyncio.Task[None]) -> None:
+    def _committed(self, task: Task, source: Source, commit: asyncio.Task[None]) -> None:
         """Hear how a commit ended."""
         error = None if commit.cancelled() else commit.exception()
         if task.commit is not commit or task.state is not State.RUNNING:
@@ -468,7 +376,7 @@ class Engine:
             return
         if isinstance(error, RETRIED):
             try:
-                self._retake(task, error)
+                self._takings.again(task, source, error)
             except OwnershipError as final:
                 self.fail(final)
         elif error is not None:
@@ -484,21 +392,3 @@ class Engine:
     def _backlog(self) -> int:
         source = self._source
         return 0 if source is None else sum(source.backlog(tp) for tp in self._owners)
-
-
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    except TimeoutError:
-        pass
-
-
-async def _cancel(task: asyncio.Task[None] | None) -> None:
-    if task is not None and not task.done():
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _offsets(positions: dict[TopicPartition, Bounds]) -> str:
-    return ", ".join(f"{tp.topic} {bounds.begin}" for tp, bounds in positions.items())

@@ -9,6 +9,7 @@ import pytest
 from config.settings import load_settings
 from streams.engine import failpoints
 from streams.engine.batch import Batch
+from streams.engine.cluster import Source
 from streams.engine.errors import KafkaUnavailableError
 from streams.engine.failpoints import Step
 from streams.engine.records import TopicPartition
@@ -149,7 +150,8 @@ def test_a_commit_that_fails_while_a_revocation_waits_for_the_batch_takes_its_ta
         engine = running.worker.engine
         assert engine is not None
         assert engine._source is not None
-        source, deliver, keep_taking = engine._source, engine._deliver, engine._keep_taking
+        source, deliver = engine._source, engine._deliver
+        takings, keep_taking = engine._takings, engine._takings._keep_taking
         held: list[TopicPartition] = []
         taken: list[str] = []
         taken_twice: list[str] = []
@@ -162,17 +164,17 @@ def test_a_commit_that_fails_while_a_revocation_waits_for_the_batch_takes_its_ta
                 await until_true(lambda: engine._handing_over.locked() and task.commit is None)
             await deliver(tp, batch)
 
-        async def watch(task: Task) -> None:
+        async def watch(task: Task, source: Source) -> None:
             if task.id in taken:
                 taken_twice.append(task.id)
             taken.append(task.id)
             try:
-                await keep_taking(task)
+                await keep_taking(task, source)
             finally:
                 taken.remove(task.id)
 
         engine._deliver = hold
-        engine._keep_taking = watch  # type: ignore[method-assign]
+        takings._keep_taking = watch  # type: ignore[method-assign]
         driver.delay_answers([20])
         driver.fail_at(Step.COMMIT_BEFORE_END)
         pipe_everywhere(driver, range(40), amount=5000.0)

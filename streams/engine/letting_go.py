@@ -1,0 +1,52 @@
+"""How tasks are let go of: with a last commit where there is time for one."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from streams.engine.committing import start_commit
+from streams.engine.giving_up import RETRIED, give_up, text_of
+from streams.engine.task import Task
+
+log = logging.getLogger(__name__)
+
+
+async def commit_last(tasks: Iterable[Task]) -> None:
+    """Commit all that suspended tasks have done; what cannot be committed in time is done again.
+
+    Raises what one of them raised that taking it anew does not mend, once all have ended.
+    """
+    last = map(_commit_last, tasks)
+    for outcome in await asyncio.gather(*last, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _commit_last(task: Task) -> None:
+    try:
+        async with asyncio.timeout(task.config.revoke_timeout_s()):
+            if task.commit is not None:
+                await task.commit
+            if task.epoch.positions:
+                await start_commit(task)
+    except RETRIED as error:
+        why = text_of(error)
+        log.warning("%s: not committed before the hand-over (%s); it is done again", task.id, why)
+        await _cancel(task.commit)
+        give_up(task, error)
+    finally:
+        task.commit = None
+
+
+async def _cancel(commit: asyncio.Task[None] | None) -> None:
+    if commit is not None and not commit.done():
+        commit.cancel()
+        await asyncio.gather(commit, return_exceptions=True)
+
+
+async def close_task(task: Task) -> None:
+    """Close a task that has nothing in flight: producer and store."""
+    if task.producer is not None:
+        await task.producer.close()
+        task.producer = None
+    task.close()
