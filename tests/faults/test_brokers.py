@@ -47,7 +47,7 @@ async def test_killed_brokers_lose_and_double_nothing(
 ) -> None:
     async with start_trial(seed, kafka=three_brokers, replication_factor=3) as trial:
         trial.start_workers(2)
-        async with trial.load(2_000):
+        async with trial.load(600):
             await trial.done(0.1)
             for role in KILLS_A_ROLE * trial.chance.sample(list(Role), len(Role)):
                 broker = await _broker_of(role, trial)
@@ -64,7 +64,7 @@ async def test_an_outage_of_all_brokers_loses_and_doubles_nothing(
     start_trial: StartTrial, three_brokers: EmbeddedKafka, seed: int
 ) -> None:
     async with start_trial(seed, kafka=three_brokers, replication_factor=3) as trial:
-        await trial.produce(60_000)
+        await trial.produce(30_000)
         workers = trial.start_workers(2)
         await trial.done(trial.chance.uniform(0.05, 0.4))
         for worker in workers:  # what is begun is not ended while the brokers die one by one
@@ -87,7 +87,7 @@ async def test_an_outage_of_all_brokers_loses_and_doubles_nothing(
         starts = (asyncio.to_thread(trial.kafka.start_broker, n) for n in range(BROKERS))
         await asyncio.gather(*starts)
         await trial.done()
-        await trial.produce(20_000)
+        await trial.produce(5_000)
         await trial.check()
 
 

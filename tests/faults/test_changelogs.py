@@ -30,7 +30,7 @@ async def test_a_changelog_that_lost_rows_stops_whoever_needs_them_and_is_never_
         [owner] = trial.start_workers(1)
         await trial.done()
         await _trim(trial, changelog)
-        async with trial.load(2_000):
+        async with trial.load(800):
             [newcomer] = trial.start_workers(1)
             assert re.search(
                 rf"changelog {changelog}-\d begins at offset \d+, and local state ends at 0",
@@ -74,7 +74,7 @@ async def test_a_changelog_that_is_compacted_during_a_restore_gives_the_whole_ta
             [heir] = trial.start_workers(1)
             await trial.done()
             restoring = trial.new_worker()
-            async with trial.load(1_500):
+            async with trial.load(800):
                 # It stands still in the midst of a table while that is compacted below it.
                 visit = trial.chance.randrange(1, 4)
                 restoring.start(headrace_failpoints=f"restore.after_run=stop@{visit}")

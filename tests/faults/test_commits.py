@@ -32,7 +32,7 @@ async def test_a_commit_of_which_a_request_or_an_answer_is_lost_counts_once(
         worker.start()
         losses = [(api, fate) for api in STEPS for fate in (Fate.LOST, Fate.ANSWER_LOST)]
         trial.chance.shuffle(losses)
-        async with trial.load(3_000):
+        async with trial.load(1_000):
             await trial.done(0.1)
             for api, fate in losses:
                 await trial.hit(f"request {api.name} {fate}")
@@ -48,7 +48,7 @@ async def test_a_commit_that_is_never_answered_is_given_up_and_counts_once(
     async with start_proxied_trial(seed) as (trial, network):
         worker = trial.new_worker(network.bootstrap)
         worker.start()
-        async with trial.load(3_000):
+        async with trial.load(1_000):
             await trial.done(0.1)
             unanswered = (Api.END_TXN, trial.chance.choice(STEPS))
             for api in unanswered:
@@ -67,7 +67,7 @@ async def test_requests_that_arrive_during_a_later_commit_spoil_nothing(
 ) -> None:
     async with start_proxied_trial(seed, partitions=1) as (trial, network):
         trial.new_worker(network.bootstrap).start()
-        async with trial.load(2_000):
+        async with trial.load(800):
             await trial.done(0.1)
             for api in trial.chance.sample(list(_MIDST), len(_MIDST)):
                 await trial.hit(f"request {api.name} {Fate.HELD_UP}")
@@ -102,7 +102,7 @@ async def test_a_transaction_that_times_out_in_the_midst_of_a_commit_counts_once
         worker = trial.new_worker(network.bootstrap, kafka_session_timeout_ms=60_000)
         at = trial.chance.randrange(5, 14)  # of four tasks, so that one has committed
         worker.start(headrace_failpoints=f"commit.before_end=stop@{at}")
-        async with trial.load(2_000):
+        async with trial.load(800):
             await until_true(worker.stands_still, deadline_s=60)
             await trial.hit("transaction time-out in mid-commit")
             await _nothing_is_open(trial)
@@ -140,7 +140,7 @@ async def test_batches_that_kafka_refuses_stop_a_task_for_as_long_as_it_does_and
 ) -> None:
     async with start_trial(seed) as trial:
         (worker,) = trial.start_workers(1)
-        async with trial.load(2_000):
+        async with trial.load(800):
             await trial.done(0.1)
             await trial.hit("refused batches: too large")
             await _configure(trial, "enriched-orders", {"max.message.bytes": "300"})

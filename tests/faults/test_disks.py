@@ -20,7 +20,7 @@ from tests.faults.workers import WorkerProcess
 from tests.waiting import until
 
 # Rows in several files, and in the log: a start after a kill writes what the log has to a file.
-_USERS = 20_000
+_USERS = 5_000
 _DEADLINE_S = 90.0
 _OK, _NOT_NOW = 200, 503
 
@@ -31,7 +31,7 @@ async def test_a_disk_that_was_damaged_while_no_worker_ran_is_rebuilt(
 ) -> None:
     async with start_trial(seed, users=_USERS) as trial:
         kinds = cycle(trial.chance.sample(list(DAMAGE), len(DAMAGE)))
-        await trial.produce(20_000)
+        await trial.produce(8_000)
         [worker] = trial.start_workers(1)
         for _ in range(5):
             await _kill_at_work(trial, worker)
@@ -54,11 +54,11 @@ async def test_a_disk_that_is_damaged_under_a_running_worker_is_rebuilt(
 ) -> None:
     kinds = ("bytes of an SST flipped", "the end of an SST flipped", "the folder deleted")
     async with start_trial(seed, users=_USERS) as trial:
-        await trial.produce(40_000)
+        await trial.produce(12_000)
         [worker] = trial.start_workers(1)
         await trial.done(0.5)
         worker.kill()  # the next start has files of rows
-        async with trial.load(3_000):
+        async with trial.load(1_000):
             worker.start()
             for kind in trial.chance.sample(kinds, len(kinds)):
                 await until(lambda: _walk(trial), deadline_s=_DEADLINE_S)
@@ -78,7 +78,7 @@ async def test_a_disk_that_is_damaged_under_a_running_worker_is_rebuilt(
 
 async def _kill_at_work(trial: Trial, *workers: WorkerProcess) -> None:
     """Kill workers while they commit, and leave them something to do."""
-    async with trial.load(10_000):
+    async with trial.load(2_000):
         before = await until(trial.progress)
 
         async def has_committed() -> bool:
@@ -117,7 +117,7 @@ async def test_a_folder_that_belongs_elsewhere_is_rebuilt_not_used(
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed, users=_USERS) as trial:
-        await trial.produce(20_000)
+        await trial.produce(8_000)
         one, other = trial.start_workers(2)
         await trial.done(0.5)
         one.kill()
@@ -162,14 +162,14 @@ async def test_state_of_a_cluster_that_was_made_anew_is_rebuilt(
     start_trial: StartTrial, tmp_path: Path, seed: int
 ) -> None:
     async with start_trial(seed, users=_USERS) as trial:
-        await trial.produce(10_000)
+        await trial.produce(4_000)
         [former] = trial.start_workers(1)
         await trial.done()
         assert former.end() == 0
     # Another Kafka, other records under the same names: the former offsets are plausible there.
     with EmbeddedKafka(tmp_path / "kafka-anew") as kafka:
         async with start_trial(seed + 1, kafka=kafka, users=_USERS) as trial:
-            await trial.produce(40_000)
+            await trial.produce(12_000)
             worker = trial.new_worker()  # in the former one's folder
             elsewhere = trial.new_worker()
             assert _tasks(worker)

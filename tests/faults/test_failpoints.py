@@ -30,7 +30,7 @@ async def test_a_crash_at_every_step_loses_and_doubles_nothing(
         workers[0].start()
         await trial.done(0.1)
         workers[0].kill()
-        async with trial.load(1_500):
+        async with trial.load(600):
             for step in trial.chance.sample(list(Step), len(Step)):
                 victim, heir = trial.chance.sample(workers, 2)
                 await crashes[step](trial, step, victim, heir)

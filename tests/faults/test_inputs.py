@@ -68,13 +68,13 @@ async def test_a_topic_deleted_and_made_anew_is_never_taken_for_the_old_one(
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed, poison_share=0) as trial:
-        await trial.produce(20_000)
+        await trial.produce(8_000)
         (worker,) = trial.start_workers(1)
         await trial.done()
         gone = {tp: rows for tp, rows in (await trial.inputs()).items() if tp.topic == ORDERS}
 
         # While it runs. All orders were read: what was processed before is known exactly.
-        await trial.send(islice(life(trial, USERS), 60_000))
+        await trial.send(islice(life(trial, USERS), 30_000))
         await trial.hit("an input deleted while it is read")
         await delete(trial, ORDERS)
         if trial.chance.random() < 0.5:
@@ -84,7 +84,7 @@ async def test_a_topic_deleted_and_made_anew_is_never_taken_for_the_old_one(
 
         # While it is stopped: its offsets look plausible, and are of another topic.
         await make(trial, ORDERS)
-        await trial.send(islice(life(trial, ORDERS), 30_000))
+        await trial.send(islice(life(trial, ORDERS), 15_000))
         worker.start()
         assert "topic orders was deleted and made anew since group trial read it" in (
             await worker.refuses()
@@ -136,11 +136,11 @@ async def test_records_that_are_gone_unread_stop_a_worker_until_its_user_lets_th
 ) -> None:
     async with start_trial(seed, poison_share=0) as trial, admin_of(trial) as admin:
         losses = Losses(trial, admin)
-        await trial.produce(20_000)
+        await trial.produce(8_000)
         (worker,) = trial.start_workers(1)
         await trial.done(trial.chance.uniform(0.05, 0.5))
         worker.pause()
-        await trial.produce(10_000)  # it has fetched none of these: it stands still
+        await trial.produce(4_000)  # it has fetched none of these: it stands still
         await trial.hit("unread records deleted under a running worker")
         await losses.lose()
         worker.resume()
@@ -150,7 +150,7 @@ async def test_records_that_are_gone_unread_stop_a_worker_until_its_user_lets_th
         worker.start("--reset")
         await trial.done()
         assert worker.end() == 0
-        await trial.produce(10_000)
+        await trial.produce(4_000)
         await trial.hit("unread records deleted while no worker runs")
         await losses.lose()
         await losses.settle()
@@ -174,7 +174,7 @@ async def test_partitions_that_are_added_stop_the_workers_and_a_fresh_start_read
     more = PARTITIONS + 2
     async with start_trial(seed, poison_share=0) as trial, admin_of(trial) as admin:
         workers = trial.start_workers(2)
-        async with trial.load(4_000):
+        async with trial.load(1_500):
             await trial.done(0.3)
             await trial.hit("partitions added to an input that is read")
             await admin.create_partitions({ORDERS: NewPartitions(more)})
@@ -237,7 +237,7 @@ async def test_gaps_of_compaction_and_of_others_transactions_are_read_over(
                 await trial.produce(3_000)
             await compacted(trial, 12_000)
             for committed in (True, False, True):
-                await trial.produce(15_000)
+                await trial.produce(5_000)
                 await strangers_transaction(trial, committed=committed)
             async with open_transaction(trial) as stranger:
                 worker = trial.new_worker()

@@ -21,7 +21,7 @@ async def test_a_slow_network_that_is_cut_again_and_again_loses_and_doubles_noth
     async with start_proxied_trial(seed) as (trial, network):
         for _ in range(2):
             trial.new_worker(network.bootstrap).start()
-        async with trial.load(3_000):
+        async with trial.load(1_000):
             await trial.done(0.1)
             network.requests.delay_s = trial.chance.uniform(0.01, 0.05)
             network.answers.delay_s = trial.chance.uniform(0.01, 0.05)
@@ -40,7 +40,7 @@ async def test_a_worker_that_was_cut_off_beyond_its_session_spoils_nothing_and_r
         cut_off, other = trial.new_worker(network.bootstrap), trial.new_worker()
         cut_off.start()
         other.start()
-        async with trial.load(2_000):
+        async with trial.load(800):
             await until_true(
                 lambda: all("taken, reads" in w.said() for w in (cut_off, other)), deadline_s=60
             )
@@ -75,7 +75,7 @@ async def test_a_network_that_is_gone_for_all_workers_brings_the_work_to_a_halt_
     async with start_proxied_trial(seed) as (trial, network):
         for _ in range(2):
             trial.new_worker(network.bootstrap).start()
-        async with trial.load(2_000):
+        async with trial.load(800):
             await trial.done(0.1)
             await trial.hit("no network for anybody, beyond the session")
             network.requests.close()
@@ -95,7 +95,7 @@ async def test_requests_that_never_return_are_given_up(
         killed = trial.new_worker(network.bootstrap)
         for worker in (trial.new_worker(network.bootstrap), killed):
             worker.start()
-        async with trial.load(2_000):
+        async with trial.load(800):
             await until_true(lambda: "taken, reads" in killed.said(), deadline_s=60)
             await trial.done(0.1)
             # The other one takes over, which brings those that are rare in calm times.

@@ -26,7 +26,7 @@ async def test_a_worker_killed_again_and_again_while_it_restores_loses_nothing(
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed) as trial:
-        await trial.produce(20_000)
+        await trial.produce(8_000)
         await trial.send(_users_with_long_names(trial))
         (owner,) = trial.start_workers(1)
         await trial.done(0.9)
@@ -35,7 +35,7 @@ async def test_a_worker_killed_again_and_again_while_it_restores_loses_nothing(
         tasks = trial.partitions if alone else trial.partitions // 2
         if alone:
             owner.kill()
-        async with trial.load(1_000):
+        async with trial.load(600):
             while trial.faults.total() < _KILLS:
                 heir.start()
                 restored = trial.chance.randrange(1, tasks * _TABLES)

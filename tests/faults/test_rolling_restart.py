@@ -32,7 +32,7 @@ async def test_a_rolling_restart_of_static_members_moves_no_task_and_restores_no
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed) as trial:
-        await trial.produce(20_000)
+        await trial.produce(8_000)
         workers = [
             trial.new_worker(
                 headrace_instance_id=f"member-{n}",
@@ -44,7 +44,7 @@ async def test_a_rolling_restart_of_static_members_moves_no_task_and_restores_no
         for worker in workers:
             worker.start()
         await until_true(lambda: set(_owners(workers).values()) == set(workers), deadline_s=90)
-        async with trial.load(1_000):
+        async with trial.load(600):
             await trial.done(0.9)
             before = await generations(trial.client, APPLICATION)
             for worker in trial.chance.sample(workers, len(workers)):

@@ -14,7 +14,7 @@ from demo.readback import OUTPUTS
 from tests.faults.conftest import StartTrial
 from tests.faults.trial import Trial
 
-RECORDS = 80_000
+RECORDS = 40_000
 HOT_SHARE = 0.9
 AGAIN_SHARE = 0.1
 BELATED_SHARE = 0.2
@@ -38,7 +38,7 @@ async def test_one_hot_key_repeated_and_belated_events_and_a_sleeping_reader_cha
         expected = await trial.check()
         assert expected.late > 100
         orders = [row["orders"] for row in expected.tables["user_orders"].values()]
-        assert max(orders) > 0.8 * sum(orders)
+        assert max(orders) > 0.6 * sum(orders)
         await sees_all(reader, expected)
 
 

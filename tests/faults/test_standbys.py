@@ -80,9 +80,9 @@ async def test_who_follows_a_killed_worker_s_tasks_goes_on_at_once_and_exactly(
     start_trial: StartTrial, seed: int, count: int
 ) -> None:
     async with start_trial(seed) as trial:
-        await trial.produce(60_000)
+        await trial.produce(25_000)
         workers = trial.start_workers(count, headrace_standby_replicas=1)
-        async with trial.load(1_000):
+        async with trial.load(600):
             for _ in range(3):
                 await trial.done(0.5)
                 for worker in workers:  # one that has just come takes tasks, and restores them
@@ -106,9 +106,9 @@ async def test_two_standbys_outlive_two_workers_killed_at_once(
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed) as trial:
-        await trial.produce(30_000)
+        await trial.produce(15_000)
         workers = trial.start_workers(3, headrace_standby_replicas=2)
-        async with trial.load(1_000):
+        async with trial.load(600):
             await trial.done(0.5)
             await _all_level(trial, replicas=2)
             heir, *victims = trial.chance.sample(workers, 3)
@@ -127,7 +127,7 @@ async def test_the_disk_of_a_standby_has_what_the_disk_of_the_owner_has(
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed) as trial:
-        await trial.produce(20_000)
+        await trial.produce(10_000)
         one, other = trial.start_workers(2, headrace_standby_replicas=1)
         await trial.done()
         await _all_level(trial)

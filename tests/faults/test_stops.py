@@ -22,7 +22,7 @@ async def test_a_worker_that_is_ended_in_mid_batch_or_mid_commit_ends_in_order_w
     async with start_trial(seed) as trial:
         worker = trial.new_worker()
         await trial.produce(2_000)
-        async with trial.load(1_000):
+        async with trial.load(600):
             worker.start()
             await trial.done(0.1)
             await trial.hit("SIGTERM in mid-work")
@@ -44,7 +44,7 @@ async def test_workers_that_are_ended_while_kafka_is_down_are_out_within_a_minut
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed) as trial:
-        await trial.produce(80_000)
+        await trial.produce(30_000)
         workers = trial.start_workers(2)
         await trial.done(trial.chance.uniform(0.05, 0.2))
         await trial.hit("SIGTERM while the broker stands still")

@@ -24,7 +24,7 @@ async def test_in_a_storm_of_rebalances_no_task_has_two_owners_and_the_lag_drain
             name = {"headrace_instance_id": f"member-{n}"} if static else {}
             trial.new_worker(headrace_standby_replicas=standbys, **name)
         trial.workers[0].start()
-        async with trial.load(1_000):
+        async with trial.load(600):
             await trial.done(0.1)
             over_s = time.monotonic() + _STORM_S
             while time.monotonic() < over_s:

@@ -30,7 +30,7 @@ async def test_of_two_with_the_same_transactional_ids_one_survives(
 ) -> None:
     async with start_trial(seed) as trial:
         (worker,) = trial.start_workers(1)
-        async with trial.load(2_000):
+        async with trial.load(800):
             await trial.done(0.1)
             # Once: the worker takes the task anew.
             partition = trial.chance.randrange(trial.partitions)
@@ -83,7 +83,7 @@ async def test_a_transaction_that_somebody_leaves_open_holds_readers_up_until_it
     with EmbeddedKafka(tmp_path / "kafka", properties=quickly) as kafka:
         async with start_trial(seed, kafka=kafka) as trial:
             (worker,) = trial.start_workers(1)
-            async with trial.load(2_000):
+            async with trial.load(800):
                 await trial.done(0.1)
                 partition = trial.chance.randrange(trial.partitions)
                 await trial.hit("transaction left open in an input and an output")

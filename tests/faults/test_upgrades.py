@@ -30,7 +30,7 @@ async def test_state_of_the_release_before_is_gone_on_with_and_that_of_a_newer_o
     start_trial: StartTrial, seed: int
 ) -> None:
     async with start_trial(seed) as trial:
-        await trial.produce(30_000)
+        await trial.produce(12_000)
         [worker] = trial.start_workers(1)
         await trial.done(0.3)
         await trial.hit("upgrade from the release before")
