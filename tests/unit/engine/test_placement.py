@@ -291,6 +291,47 @@ def test_whoever_dies_of_three_with_four_tasks_each_of_its_tasks_goes_to_a_stand
         assert followers(task, after) == followers(task, standbys)
 
 
+@settings(deadline=None)
+@given(
+    st.integers(3, 9),
+    st.permutations("abcdefgh"),
+    st.lists(st.integers(0, 2), max_size=5),
+    st.sampled_from([NEAR_RECORDS // 20, NEAR_RECORDS * 20]),
+)
+def test_whoever_of_three_dies_after_others_died_and_came_back_each_of_its_tasks_goes_to_a_near_copy(
+    count: int, names: list[str], deaths: list[int], pace: int
+) -> None:
+    tasks = [f"orders-{n}" for n in range(count)]
+    members, newcomers = names[:3], iter(names[3:])
+    owners: Placement = {}
+    disks: Stored = {member: {} for member in members}
+
+    def work(group: list[str], moment: int) -> None:
+        """Place everything, and work for so long that all copies are level."""
+        nonlocal owners
+        stored = {m: disks[m] for m in group}
+        owners = place(tasks, stored, {m: owners.get(m, []) for m in group})
+        standbys = place_standbys(owners, stored, {m: m for m in group}, 1)
+        for m in group:
+            disks[m] |= dict.fromkeys(owners[m], pace * moment)
+            disks[m] |= dict.fromkeys(standbys[m], pace * moment + 3)
+
+    work(members, 1)
+    for moment, dead in enumerate(deaths):
+        work([m for m in members if m != members[dead]], 2 * moment + 2)
+        back = next(newcomers)  # a new name in the group, on the disk that it had
+        disks[back] = disks.pop(members[dead])
+        members[dead] = back
+        work(members, 2 * moment + 3)
+    for gone in members:
+        left = {m: disks[m] for m in members if m != gone}
+        after = place(tasks, left, {m: owners[m] for m in left})
+        for task in owners[gone]:
+            [heir] = followers(task, after)
+            furthest = max(disk.get(task, 0) for disk in left.values())
+            assert left[heir].get(task, 0) >= furthest - NEAR_RECORDS
+
+
 def test_a_full_standby_lets_go_of_a_task_that_another_follows() -> None:
     stored = {
         "a": {"orders-0": 90_000, "orders-1": 90_000, "orders-2": 90_000},
