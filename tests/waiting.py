@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 DEADLINE_S = 20.0
-_LOOK_AGAIN_S = 0.005
+_LOOK_AGAIN_S = 0.02
 
 
 async def until(look: Callable[[], Awaitable[T | None]], *, deadline_s: float = DEADLINE_S) -> T:
