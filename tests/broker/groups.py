@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -13,10 +14,11 @@ from demo.generator import TopicKeyValue, partition_of
 from tests.waiting import until
 
 
-async def send(
-    client: Mapping[str, Any], partitions: int, records: Iterable[TopicKeyValue]
-) -> None:
-    """Send records, each to its key's partition; on return Kafka has them all."""
+@asynccontextmanager
+async def sender(
+    client: Mapping[str, Any], partitions: int
+) -> AsyncIterator[Callable[[Iterable[TopicKeyValue]], Awaitable[None]]]:
+    """Give what sends records, each to its key's partition; when it returns, Kafka has them all."""
     producer = AIOKafkaProducer(
         **client,
         enable_idempotence=True,  # a broker that dies doubles nothing
@@ -24,8 +26,8 @@ async def send(
         max_batch_size=262_144,
         max_request_size=16 << 20,
     )
-    await producer.start()
-    try:
+
+    async def send_all(records: Iterable[TopicKeyValue]) -> None:
         sent = []
         # Batches: `send` refuses a record without key and value, which is among the poison.
         batches: dict[tuple[str, int], Any] = defaultdict(producer.create_batch)
@@ -37,8 +39,17 @@ async def send(
         for (topic, partition), batch in batches.items():
             sent.append(await producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*sent)
-    finally:
-        await producer.stop()
+
+    async with producer:
+        yield send_all
+
+
+async def send(
+    client: Mapping[str, Any], partitions: int, records: Iterable[TopicKeyValue]
+) -> None:
+    """Send records once."""
+    async with sender(client, partitions) as send_all:
+        await send_all(records)
 
 
 async def caught_up(

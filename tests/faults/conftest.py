@@ -32,6 +32,22 @@ def pytest_report_header() -> str:
     return f"faults: HEADRACE_TEST_SEED={FIRST_SEED} HEADRACE_TEST_SEEDS={SEEDS}"
 
 
+def is_long(seed: int) -> bool:
+    """Tell whether a trial is one of the long form: of several seeds the first one's."""
+    return SEEDS > 1 and seed == FIRST_SEED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have each fault meet the first seed, then each the second: a run that is broken off tried all."""
+    if SEEDS > 1:
+        items.sort(key=_seed_of)
+
+
+def _seed_of(item: pytest.Item) -> int:
+    called = getattr(item, "callspec", None)
+    return 0 if called is None else int(called.params.get("seed", 0))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests that take a seed with each of them."""
     if "seed" in metafunc.fixturenames:

@@ -15,14 +15,15 @@ from aiokafka.errors import KafkaError
 
 from demo.readback import INPUTS
 from streams.broker import EmbeddedKafka
-from tests.faults.conftest import SEEDS, StartTrial
+from tests.faults.conftest import StartTrial, is_long
 from tests.faults.trial import APPLICATION, Trial
 from tests.faults.workers import WorkerProcess
 from tests.waiting import until
 
 BROKERS = 3
-# The long form, `make faults`: an outage beyond Kafka's time-out for transactions (60 s).
-KILLS_A_ROLE, DOWN_S = (1, 18.0) if SEEDS == 1 else (5, 70.0)
+KILLS_A_ROLE, LONG_KILLS_A_ROLE = 1, 5
+# The long one is beyond Kafka's time-out for transactions (60 s).
+DOWN_S, LONG_DOWN_S = 18.0, 70.0
 
 
 class Role(StrEnum):
@@ -41,7 +42,7 @@ def three_brokers(tmp_path: Path) -> Iterator[EmbeddedKafka]:
         yield kafka
 
 
-@pytest.mark.timeout(500 * KILLS_A_ROLE)
+@pytest.mark.timeout(500 * LONG_KILLS_A_ROLE)
 async def test_killed_brokers_lose_and_double_nothing(
     start_trial: StartTrial, three_brokers: EmbeddedKafka, seed: int
 ) -> None:
@@ -49,7 +50,8 @@ async def test_killed_brokers_lose_and_double_nothing(
         trial.start_workers(2)
         async with trial.load(600):
             await trial.done(0.1)
-            for role in KILLS_A_ROLE * trial.chance.sample(list(Role), len(Role)):
+            kills = LONG_KILLS_A_ROLE if is_long(seed) else KILLS_A_ROLE
+            for role in kills * trial.chance.sample(list(Role), len(Role)):
                 broker = await _broker_of(role, trial)
                 await trial.hit(f"kill -9 of the {role}")
                 trial.kafka.kill(broker)
@@ -81,7 +83,8 @@ async def test_an_outage_of_all_brokers_loses_and_doubles_nothing(
         assert await _ends_by_itself(late) == 1
         said = f"headrace: no Kafka broker at {trial.kafka.bootstrap} answered within 15 s"
         assert said in late.said()
-        await asyncio.sleep(DOWN_S - (time.monotonic() - began_s))  # the fault itself
+        down_s = LONG_DOWN_S if is_long(seed) else DOWN_S
+        await asyncio.sleep(down_s - (time.monotonic() - began_s))  # the fault itself
         late.start()  # as whoever watches over it does
         assert [w.is_alive() for w in trial.workers] == [True] * 3
         starts = (asyncio.to_thread(trial.kafka.start_broker, n) for n in range(BROKERS))

@@ -28,7 +28,7 @@ from streams.prepare import prepare_topics
 from streams.topology import TOPOLOGY
 from tables.questions import MAX_LIMIT
 from tables.web.wire import TABLES
-from tests.broker.groups import send
+from tests.broker.groups import send, sender
 from tests.faults.onlooker import Onlooker, Progress
 from tests.faults.workers import WorkerProcess
 from tests.waiting import until, until_true
@@ -37,7 +37,7 @@ PARTITIONS = 4
 APPLICATION = "trial"
 # A death is noticed within two seconds: most tests wait for that.
 _QUICK = {"kafka_session_timeout_ms": 2_000, "kafka_heartbeat_interval_ms": 300}
-_LOOK_AGAIN_S = 0.05
+_LOOK_AGAIN_S = 0.1
 _TICK_S = 0.2
 # Beyond the time in which a commit must have been answered.
 _CATCH_UP_S = 60.0
@@ -151,8 +151,12 @@ class Trial:
 
     async def send(self, records: Iterable[TopicKeyValue]) -> None:
         """Send records, each to its key's partition."""
-        self._live = self._live or any(worker.was_started for worker in self.workers)
+        self._note_workers()
         await send(self.client, self.partitions, records)
+
+    def _note_workers(self) -> None:
+        """Remember that some worker may read what is sent while it is sent."""
+        self._live = self._live or any(worker.was_started for worker in self.workers)
 
     @asynccontextmanager
     async def load(self, records_per_s: int) -> AsyncIterator[None]:
@@ -166,10 +170,12 @@ class Trial:
             await sending
 
     async def _keep_sending(self, records_per_s: int, over: asyncio.Event) -> None:
-        while not over.is_set():
-            began_s = time.monotonic()
-            await self.produce(int(records_per_s * _TICK_S))
-            await asyncio.sleep(max(0.0, _TICK_S - (time.monotonic() - began_s)))
+        async with sender(self.client, self.partitions) as send_all:
+            while not over.is_set():
+                began_s = time.monotonic()
+                self._note_workers()
+                await send_all(islice(self._made, int(records_per_s * _TICK_S)))
+                await asyncio.sleep(max(0.0, _TICK_S - (time.monotonic() - began_s)))
 
     # -- how far it is ----------------------------------------------------------------------------
 
