@@ -37,6 +37,7 @@ from streams.engine.kafka_client import (
 from streams.engine.kafka_follower import KafkaFollower
 from streams.engine.kafka_member import KafkaSource
 from streams.engine.kafka_once import send_once
+from streams.engine.kafka_sender import requests_of
 from streams.engine.kafka_topics import TopicsRequest, topic_states
 from streams.engine.records import Outgoing, Run, TopicPartition
 from streams.engine.runs import AS_RUNS, install, join
@@ -227,6 +228,7 @@ class KafkaProducer:
             linger_ms=0,
         )
         send_once(self._producer)
+        self._requests = requests_of(self._producer)
 
     async def start(self) -> None:
         """Fence all earlier producers of the same transactional id; on return their transactions are over."""
@@ -238,10 +240,14 @@ class KafkaProducer:
         await commit_step(self._producer.begin_transaction())
 
     def _refuse_if_over(self) -> None:
-        """Raise what ended this producer: aiokafka would fail an assertion, or call it illegal."""
-        manager = self._producer._txn_manager  # noqa: SLF001
-        if manager.is_fatal_error():
-            error = manager.wait_for_transaction_end().exception()
+        """Raise what ended this transaction, or this producer: aiokafka would call the next step illegal.
+
+        A denial ends the transaction; whatever else was sent in it fails with other errors, maybe sooner.
+        """
+        waiter = self._producer._txn_manager._transaction_waiter  # noqa: SLF001
+        error = waiter.exception() if waiter is not None and waiter.done() else None
+        if error is not None:
+            raise_denial(error)
             raise (FencedError if isinstance(error, FENCED) else CommitFailedError)(
                 error_text(error)
             )
@@ -253,7 +259,10 @@ class KafkaProducer:
         sent = [self._send_topic(topic, partition, rows) for topic, rows in records.items()]
         try:
             ends = await commit_step(asyncio.gather(*sent))
-        except kafka_errors.IllegalOperation as error:  # another topic's send ended the producer
+        except CommitFailedError:
+            self._refuse_if_over()
+            raise
+        except kafka_errors.IllegalOperation as error:
             self._refuse_if_over()
             raise CommitFailedError(error_text(error)) from error
         return dict(zip(records, ends, strict=True))
@@ -307,6 +316,8 @@ class KafkaProducer:
         self._producer._closed = True  # noqa: SLF001
         if sender is not None:
             sender.cancel()
+        for request in self._requests:
+            request.cancel()
         # Its failure was told to the commit; asyncio would report this copy as never looked at.
         waiter = getattr(self._producer._txn_manager, "_transaction_waiter", None)  # noqa: SLF001
         if waiter is not None:

@@ -18,7 +18,9 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from streams.broker import EmbeddedKafka
 from streams.child import end_child, start_child
 from streams.engine.admin import TopicSpec, ensure_topics, partition_counts
-from streams.errors import BrokerRefusedError
+from streams.engine.kafka import KafkaCluster, KafkaOptions
+from streams.engine.records import Record
+from streams.errors import AccessDeniedError, BrokerRefusedError
 from streams.kafka_node import free_ports
 from tests.broker.groups import caught_up
 from tests.broker.running import HEADRACE, environment, files_with, headrace, process_list
@@ -350,6 +352,31 @@ async def test_an_acl_that_is_missing_stops_a_worker_with_one_line(  # noqa: PLR
     assert line.startswith("headrace: Kafka denies this user what it needs")
     assert denied in line
     assert "Traceback" not in ended.stderr
+
+
+async def test_a_denial_is_told_by_whatever_fails_with_it(
+    secured: SecuredKafka, admin: AIOKafkaAdminClient
+) -> None:
+    """Sends of several topics fail one by one: which of them is heard first must make no difference."""
+    user = "no-write"
+    await grant(admin, user, documented(without="Write --topic high-value-orders"))
+    await grant(admin, user, [(TOPIC, "*", LITERAL, DESCRIBE)])
+    granted, denied = "headrace-users-changelog", "high-value-orders"
+    specs = [TopicSpec(name, 1, {}) for name in (granted, denied)]
+    await ensure_topics({"bootstrap_servers": secured.kafka.bootstrap}, specs, replication_factor=1)
+    client = secured.options("LOGIN", **ADA | {"kafka_sasl_username": user})
+    cluster = KafkaCluster(KafkaOptions(client=client, group="headrace"))
+    producer = cluster.producer("headrace-orders-0")
+    await producer.start()
+    await producer.begin()
+    await producer.send(0, {granted: [Record(b"key", b"1")]})
+    for topic in (denied, granted, denied):
+        with pytest.raises(AccessDeniedError, match="TopicAuthorizationFailed"):
+            await producer.send(0, {topic: [Record(b"key", b"{}")]})
+    for step in (producer.begin, producer.commit):
+        with pytest.raises(AccessDeniedError, match="TopicAuthorizationFailed"):
+            await step()
+    await producer.close()
 
 
 # -- the password ------------------------------------------------------------------------------
