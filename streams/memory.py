@@ -178,6 +178,11 @@ class MemoryKafka:
         self.offsets |= {(group, tp): offset for tp, offset in transaction.offsets.items()}
         self._end(transaction, _Outcome.COMMITTED)
 
+    def abort(self, transaction: _Transaction) -> None:
+        """End a transaction: nothing of it appears."""
+        self._open.pop(transaction.transactional_id, None)
+        self._end(transaction, _Outcome.ABORTED)
+
     def _end(self, transaction: _Transaction, outcome: _Outcome) -> None:
         transaction.outcome = outcome
         for tp in transaction.begins:
@@ -452,6 +457,13 @@ class MemoryProducer:
         assert self._transaction is not None  # noqa: S101 - begun
         self._kafka.commit(self._cluster.group, self._transaction)
         self._transaction = None
+
+    async def abort(self) -> None:
+        """End an open transaction without what was sent in it."""
+        if self._transaction is not None:
+            await self._reach()
+            self._kafka.abort(self._transaction)
+            self._transaction = None
 
     def abandon(self) -> None:
         """Stop using this producer, now, without ending its transaction."""

@@ -93,6 +93,9 @@ class Producer(Protocol):
         If it raises, whether the commit happened is not known.
         """
 
+    async def abort(self) -> None:
+        """End an open transaction without what was sent in it; one that is being ended, ends as it does."""
+
     def abandon(self) -> None:
         """Stop using this producer, now, without waiting for anything and without ending its transaction."""
 

@@ -28,7 +28,7 @@ from streams.engine.gauges import readings
 from streams.engine.giving_up import RETRIED, text_of
 from streams.engine.inputs import watch_inputs
 from streams.engine.layout import Subtopology, subtopologies
-from streams.engine.letting_go import close_task, commit_last
+from streams.engine.letting_go import abort_all, close_task, commit_last
 from streams.engine.meters import Meters, Reading
 from streams.engine.metrics import (
     CONSUMER_ERRORS,
@@ -166,6 +166,9 @@ class Engine:
         finally:
             if loop is not None and self._source is not None:
                 self._beside.call_off(loop)
+                if self.failed.done():
+                    await self._takings.call_off()
+                    await abort_all(self.tasks.values())
                 await self._source.stop()
             await self._end_everything()
 

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.producer.transaction_manager import TransactionState
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
@@ -309,6 +310,16 @@ class KafkaProducer:
     async def commit(self) -> None:
         """End the transaction. If it raises, whether the commit happened is not known."""
         await commit_step(self._producer.commit_transaction())
+
+    async def abort(self) -> None:
+        """End an open transaction without what was sent in it; one that is being ended, ends as it does."""
+        self._refuse_if_over()
+        manager = self._producer._txn_manager  # noqa: SLF001
+        match manager.state:
+            case TransactionState.IN_TRANSACTION | TransactionState.ABORTABLE_ERROR:
+                await commit_step(self._producer.abort_transaction())
+            case TransactionState.COMMITTING_TRANSACTION | TransactionState.ABORTING_TRANSACTION:
+                await commit_step(asyncio.shield(manager.wait_for_transaction_end()))
 
     def abandon(self) -> None:
         """Stop using this producer, now: aiokafka's stop() waits without end for a broken one."""

@@ -3,12 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Iterable
+from typing import Final
 
 from streams.engine.committing import start_commit
 from streams.engine.giving_up import RETRIED, give_up, text_of
 from streams.engine.task import Task
 
 log = logging.getLogger(__name__)
+
+_ABORT_TIMEOUT_S: Final = 5.0
 
 
 async def commit_last(tasks: Iterable[Task]) -> None:
@@ -42,6 +45,25 @@ async def _cancel(commit: asyncio.Task[None] | None) -> None:
     if commit is not None and not commit.done():
         commit.cancel()
         await asyncio.gather(commit, return_exceptions=True)
+
+
+async def abort_all(tasks: Iterable[Task]) -> None:
+    """Abort what a stopped worker's tasks have open, within seconds. Raises nothing.
+
+    Left to its time-out, an open transaction holds up all who read what is committed until then.
+    """
+    await asyncio.gather(*(_abort(task) for task in tasks if task.config.exactly_once))
+
+
+async def _abort(task: Task) -> None:
+    await _cancel(task.commit)
+    if task.producer is None:
+        return
+    try:
+        async with asyncio.timeout(_ABORT_TIMEOUT_S):
+            await task.producer.abort()
+    except Exception as error:  # noqa: BLE001 - the worker stops for another reason, which is told
+        log.warning("%s: not aborted (%s): Kafka does it later", task.id, text_of(error))
 
 
 async def close_task(task: Task) -> None:

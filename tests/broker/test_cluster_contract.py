@@ -329,6 +329,36 @@ async def test_an_abandoned_transaction_is_over_once_its_successor_has_started(
     assert [key for _, key in await everything(cluster, tp, end)] == [b"5"]
 
 
+@pytest.mark.parametrize("last", ["acknowledged", "in flight", "called off", "offsets called off"])
+async def test_an_aborted_transaction_holds_up_nobody(
+    cluster: Cluster, tp: TopicPartition, producers: Callable[..., Any], txn: str, last: str
+) -> None:
+    first = await producers(txn)
+    await first.abort()  # there is nothing to end
+    await first.begin()
+    await first.send(0, {tp.topic: numbered(0, 3)})
+    await first.send_offsets({tp: Committed(3)})
+    other = await producers(f"{txn}-other")
+    end = await committed_send(other, tp.topic, numbered(5, 6))
+    assert await everything(cluster, tp) == []
+    sending: list[asyncio.Task[Any]] = []
+    if last != "acknowledged":
+        step = (
+            first.send_offsets({tp: Committed(4)})
+            if last == "offsets called off"
+            else first.send(0, {tp.topic: numbered(3, 4)})
+        )
+        sending.append(asyncio.create_task(step))
+        await asyncio.sleep(0)
+    if last.endswith("called off"):
+        sending[0].cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+    await first.abort()
+    await asyncio.gather(*sending, return_exceptions=True)
+    assert [key for _, key in await everything(cluster, tp, end)] == [b"5"]
+    assert await cluster.committed([tp]) == {}
+
+
 async def test_producers_of_other_ids_are_not_fenced(
     cluster: Cluster, tp: TopicPartition, producers: Callable[..., Any], txn: str
 ) -> None:

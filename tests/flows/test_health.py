@@ -1,9 +1,16 @@
 """Whether an engine lives, and whether it is ready, as it starts, works, stops and ends."""
 
+import pytest
+
+from streams.engine import failpoints
 from streams.engine.engine import Engine
+from streams.engine.failpoints import Step
 from streams.engine.health import what_is_missing, why_dead
+from streams.engine.records import TopicPartition
 from streams.errors import HeadraceError
 from streams.testing import Driver
+from streams.topics import ORDERS
+from tests.flows.stories import orders
 
 
 def engine_of(driver: Driver) -> Engine:
@@ -37,3 +44,24 @@ def test_a_worker_that_an_error_stopped_is_neither(driver: Driver) -> None:
     engine.fail(HeadraceError("the disk is full"))
     assert why_dead(engine) == "stopped: the disk is full"
     assert list(what_is_missing(engine)) == ["stopped: the disk is full"]
+
+
+def test_a_worker_that_an_error_stopped_leaves_no_transaction_open(driver: Driver) -> None:
+    """Until it timed out, it would hold up all who read what is committed."""
+
+    def fail(_step: Step) -> None:
+        raise HeadraceError("a right is missing")
+
+    def held_up() -> list[TopicPartition]:
+        logs = driver.kafka.logs
+        return [tp for tp, log in logs.items() if driver.kafka.stable_end(tp) < len(log)]
+
+    failpoints.arm(Step.COMMIT_BEFORE_OFFSETS, fail)
+    for partition in range(driver.partitions):
+        piped = orders(range(5), user=f"user-{partition}")
+        driver.pipe(ORDERS, piped, partition=partition, settle=False)
+    with pytest.raises(HeadraceError, match="a right is missing"):
+        driver.settle()
+    assert held_up()
+    driver.stop_worker()
+    assert held_up() == []
