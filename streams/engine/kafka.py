@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka import errors as kafka_errors
@@ -29,6 +29,7 @@ from streams.engine.kafka_client import (
     KafkaOptions,
     asked,
     by_topic,
+    close_connections,
     commit_step,
     error_text,
     know_topics,
@@ -47,6 +48,7 @@ from streams.errors import HeadraceError
 __all__ = ["KafkaCluster", "KafkaOptions", "KafkaProducer", "KafkaSource", "known_offsets"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # With aiokafka's 16 KiB the thousands of changelog records of a commit become hundreds of batches.
 _BATCH_BYTES: Final = 262_144
@@ -104,7 +106,7 @@ class KafkaCluster:
         self, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, Committed]:
         """Return the group's committed offsets, of those partitions that have one."""
-        return await asked(self._offsets(partitions))
+        return await self._asked(self._offsets(partitions))
 
     async def _offsets(
         self, partitions: Collection[TopicPartition]
@@ -124,6 +126,21 @@ class KafkaCluster:
                     log.debug("asking for the offsets of %s again: %r", group, error)
                 await asyncio.sleep(_ASK_AGAIN_S)
 
+    async def _asked(self, request: Awaitable[T]) -> T:
+        """Await a request whose failure changes nothing; after a silence, the next one has a new connection.
+
+        aiokafka closes a connection on which a request timed out. It does not where it, or we, gave up
+        waiting first: whatever is asked on it then waits in vain, for ever if nobody closes it.
+        """
+        try:
+            return await asked(request)
+        except KafkaUnavailableError as error:
+            if isinstance(error.__cause__, TimeoutError | kafka_errors.KafkaTimeoutError):
+                for client in (self._admin, self._reader):
+                    assert client is not None  # noqa: S101 - started
+                    close_connections(client._client)  # noqa: SLF001
+            raise
+
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit the group's offsets outside any transaction (at_least_once)."""
         assert self._source is not None  # noqa: S101 - tasks come from it
@@ -132,14 +149,14 @@ class KafkaCluster:
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """Return begin and end of each partition."""
         assert self._reader is not None  # noqa: S101 - started
-        await asked(know_topics(self._reader, partitions))
-        begins = await asked(self._reader.beginning_offsets(partitions))
-        ends = await asked(self._reader.end_offsets(partitions))
+        await self._asked(know_topics(self._reader, partitions))
+        begins = await self._asked(self._reader.beginning_offsets(partitions))
+        ends = await self._asked(self._reader.end_offsets(partitions))
         return {tp: Bounds(begins[tp], ends[tp]) for tp in partitions}
 
     async def topics(self, names: Collection[str]) -> dict[str, TopicState]:
         """Return what those topics are that exist; asking makes none."""
-        return await asked(self._topics(list(names)))
+        return await self._asked(self._topics(list(names)))
 
     async def _topics(self, names: list[str]) -> dict[str, TopicState]:
         """Ask any broker: one that is away, or does not know yet who leads, is not asked again."""
@@ -158,7 +175,7 @@ class KafkaCluster:
         """Return for how long a compacted topic tells of a removed key; None where nobody may know."""
         assert self._admin is not None  # noqa: S101 - started
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, {_TOMBSTONES_KEPT: ""})
-        [answer] = await asked(self._admin.describe_configs([resource]))
+        [answer] = await self._asked(self._admin.describe_configs([resource]))
         [[code, _, _, _, entries]] = answer.resources
         if code:
             log.debug("%s of %s: %s", _TOMBSTONES_KEPT, topic, kafka_errors.for_code(code).__name__)

@@ -8,6 +8,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import CloseReason
 
 from streams.engine.errors import CommitFailedError, FencedError, KafkaUnavailableError
 from streams.engine.records import TopicPartition
@@ -101,6 +103,12 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
         own = isinstance(error, asyncio.CancelledError)
         log.log(logging.DEBUG if own else logging.WARNING, "stopping a consumer: %r", error)
         await consumer._client.close()  # noqa: SLF001
+
+
+def close_connections(client: AIOKafkaClient) -> None:
+    """Close a client's connections; each is opened anew when something is asked on it."""
+    for connection in list(client._conns.values()):  # noqa: SLF001
+        connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
 
 
 def by_topic(partitions: Iterable[TopicPartition]) -> list[tuple[str, list[int]]]:
