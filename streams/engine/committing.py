@@ -58,50 +58,70 @@ async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], 
     must then be taken anew, which finds out; UnwritableRowError before step 1. StoreError after
     step 4 is final for this worker.
     """
-    producer = task.producer
-    store = task.store
-    assert producer is not None and store is not None  # noqa: S101, PT018 - a running task has both
     rows = {t.name: _encoded(task, t, changes[t.name]) for t in task.subtopology.tables}
-    changelogs = {
-        table.changelog(task.config.application_id): table.name for table in task.subtopology.tables
-    }
-    outputs = {topic: records for topic, records in epoch.outputs.items() if records}
     changed: dict[str, list[Outgoing]] = {
         topic: [(key, value, NO_HEADERS) for key, value in rows[name]]
-        for topic, name in changelogs.items()
+        for topic, name in _changelogs(task).items()
         if rows[name]
     }
-    offsets = {tp: Committed(offset, noted) for tp, offset in epoch.positions.items()}
-    exactly_once = task.config.exactly_once
     with counting.commit_counted(task, epoch, changed):
         try:
             async with asyncio.timeout(task.config.commit_timeout_s):
-                reach(Step.COMMIT_BEFORE_BEGIN)
-                if exactly_once:
-                    await producer.begin()
-                reach(Step.COMMIT_BEFORE_SENDS)
-                ends: dict[str, int] = {}
-                for records in [outputs | changed] if exactly_once else [outputs, changed]:
-                    ends |= await producer.send(task.partition, records)
-                    counting.sent(task, records)
-                reach(Step.COMMIT_BEFORE_OFFSETS)
-                await producer.send_offsets(offsets)
-                reach(Step.COMMIT_BEFORE_END)
-                if exactly_once:
-                    await producer.commit()
+                ends = await _transact(task, epoch, changed, noted)
         except TimeoutError as error:
             msg = f"{task.id}: no end of the commit within {task.config.commit_timeout_s:g} s"
             raise CommitFailedError(msg) from error
+    _write(task, epoch, rows, ends)
+
+
+async def _transact(
+    task: Task, epoch: Epoch, changed: dict[str, list[Outgoing]], noted: str
+) -> dict[str, int]:
+    """Do steps 1 to 4; return the offset behind the last record sent, by topic."""
+    producer, exactly_once = task.producer, task.config.exactly_once
+    assert producer is not None  # noqa: S101 - a running task has one
+    outputs = {topic: records for topic, records in epoch.outputs.items() if records}
+    reach(Step.COMMIT_BEFORE_BEGIN)
+    if exactly_once:
+        await producer.begin()
+    reach(Step.COMMIT_BEFORE_SENDS)
+    ends: dict[str, int] = {}
+    for records in [outputs | changed] if exactly_once else [outputs, changed]:
+        ends |= await producer.send(task.partition, records)
+        counting.sent(task, records)
+    reach(Step.COMMIT_BEFORE_OFFSETS)
+    await producer.send_offsets(
+        {tp: Committed(offset, noted) for tp, offset in epoch.positions.items()}
+    )
+    reach(Step.COMMIT_BEFORE_END)
+    if exactly_once:
+        await producer.commit()
+    return ends
+
+
+def _write(
+    task: Task,
+    epoch: Epoch,
+    rows: dict[str, list[tuple[bytes, bytes | None]]],
+    ends: dict[str, int],
+) -> None:
+    """Do step 5. Raises StoreError."""
+    assert task.store is not None  # noqa: S101 - a running task has one
     reach(Step.COMMIT_BEFORE_DISK)
+    stand = {name: ends[topic] for topic, name in _changelogs(task).items() if topic in ends}
     task.position = msgspec.structs.replace(
         task.position,
-        changelogs=task.position.changelogs
-        | {name: ends[topic] for topic, name in changelogs.items() if topic in ends},
+        changelogs=task.position.changelogs | stand,
         sources=task.position.sources | {tp.topic: o for tp, o in epoch.positions.items()},
         commit=task.position.commit + 1,
         written_at_ms=task.clock.wall_ms(),
     )
-    store.write(rows, task.position)
+    task.store.write(rows, task.position)
     reach(Step.COMMIT_AFTER_DISK)
     for part in task.parts.values():
         part.committed()
+
+
+def _changelogs(task: Task) -> dict[str, str]:
+    """Return the table of each of the task's changelogs."""
+    return {t.changelog(task.config.application_id): t.name for t in task.subtopology.tables}
