@@ -46,7 +46,7 @@ test: $(STAMP) ## All tests, a real Kafka's too; rules and operators covered in 
 faults: $(STAMP) ## The tests of faults with SEEDS=20 seeds each, JOBS=3 at once; writes build/faults.md
 	@mkdir -p build && rm -f build/faults.jsonl
 	HEADRACE_TEST_SEEDS=$(or $(SEEDS),20) HEADRACE_FAULTS_REPORT=$(CURDIR)/build/faults.jsonl \
-		$(BIN)/python -m pytest -n $(or $(JOBS),3) tests/faults; status=$$?; \
+		$(BIN)/python -m pytest -n $(or $(JOBS),3) --maxschedchunk 1 tests/faults; status=$$?; \
 		$(BIN)/python -m tests.faults.report build/faults.jsonl | tee build/faults.md; exit $$status
 
 demo: $(STAMP) ## The whole application at work; SECONDS=30 ends by itself and checks the outcome

@@ -35,8 +35,13 @@ from tests.waiting import until, until_true
 
 PARTITIONS = 4
 APPLICATION = "trial"
-# A death is noticed within two seconds: most tests wait for that.
-_QUICK = {"kafka_session_timeout_ms": 2_000, "kafka_heartbeat_interval_ms": 300}
+_SETTINGS = {
+    # A death is noticed within two seconds: most tests wait for that.
+    "kafka_session_timeout_ms": 2_000,
+    "kafka_heartbeat_interval_ms": 300,
+    # Three times the default: brokers take half of a trial's CPU, most of that for transactions.
+    "headrace_commit_interval_ms": 300,
+}
 _LOOK_AGAIN_S = 0.1
 _TICK_S = 0.2
 # Beyond the time in which a commit must have been answered.
@@ -127,7 +132,7 @@ class Trial:
             self.folder / f"worker-{len(self.workers)}",
             bootstrap or self.kafka.bootstrap,
             APPLICATION,
-            **{**_QUICK, **settings},
+            **{**_SETTINGS, **settings},
         )
         self.workers.append(worker)
         return worker
