@@ -68,7 +68,7 @@ async def _crash_while_revoked(
         return
     heir.start()
     await _died(trial, step, victim)
-    await trial.advances()
+    await trial.goes_on()
     heir.kill()
 
 

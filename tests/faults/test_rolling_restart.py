@@ -74,7 +74,7 @@ async def _restart(trial: Trial, worker: WorkerProcess) -> None:
         worker.kill()
     worker.start()
     await worker.says("taken, reads on", times=len(own))
-    await trial.advances()
+    await trial.goes_on()
     taken_since = _takings(trial.workers)[len(taken) :]
     assert sorted(taking.task for taking in taken_since) == sorted(own)
     assert {taking.worker for taking in taken_since} == {worker}

@@ -18,6 +18,7 @@ from tests.waiting import until
 _LAG = re.compile(r'^headrace_standby_lag_records\{task="([^"]+)"\} (\S+)$', re.MULTILINE)
 _RESTORED = re.compile(r"restored \w+ of (\S+): ([\d,]+) records")
 _RUNNING = re.compile(r'^headrace_tasks\{state="running"\} (\S+)$', re.MULTILINE)
+_SCRAPED_EACH_S = 0.2
 _LEVEL_WITHIN = 500
 """Records: what is committed while a standby is asked how far it is."""
 _TAIL = 0.5
@@ -45,7 +46,7 @@ async def _all_level(trial: Trial, *, replicas: int = 1) -> dict[WorkerProcess, 
         return {worker: set(by_task) for worker, by_task in lags.items()} if is_all else None
 
     async with aiohttp.ClientSession() as session:
-        return await until(partial(are_level, session), deadline_s=120)
+        return await until(partial(are_level, session), deadline_s=120, each_s=_SCRAPED_EACH_S)
 
 
 async def _all_run(trial: Trial) -> None:
@@ -57,7 +58,7 @@ async def _all_run(trial: Trial) -> None:
         return running == trial.partitions
 
     async with aiohttp.ClientSession() as session:
-        await until(partial(do_run, session), deadline_s=120)
+        await until(partial(do_run, session), deadline_s=120, each_s=_SCRAPED_EACH_S)
 
 
 async def _changes(trial: Trial) -> Counter[str]:

@@ -55,7 +55,7 @@ async def test_workers_that_are_ended_while_kafka_is_down_are_out_within_a_minut
             worker.start()
         for worker in workers:
             await worker.says("connecting to")
-        await trial.advances()
+        await trial.goes_on()
         await trial.hit("SIGTERM while the broker is gone")
         trial.kafka.kill(0)
         await _end_all(workers)

@@ -29,7 +29,7 @@ async def test_a_frozen_worker_is_refused_when_it_wakes_and_rejoins(
             before = zombie.said_in_this_life()
             heir.start()
             await heir.says(_TAKEN, times=trial.partitions)
-            await trial.advances()
+            await trial.goes_on()
 
             zombie.resume()
             await until_true(

@@ -201,16 +201,6 @@ class Trial:
                 assert self.running(), "no worker runs any more"
                 await asyncio.sleep(_LOOK_AGAIN_S)
 
-    async def advances(self, *, deadline_s: float = 90.0) -> None:
-        """Return when more is committed than now. Raises TimeoutError."""
-        before = await until(self.progress, deadline_s=deadline_s)
-
-        async def is_further() -> bool:
-            at = await self.progress()
-            return at is not None and at.committed > before.committed
-
-        await until(is_further, deadline_s=deadline_s)
-
     async def goes_on(self, *, deadline_s: float = 120.0) -> None:
         """Return when more of the input is committed than when this was called. Raises TimeoutError."""
         before: Progress | None = None
