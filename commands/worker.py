@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 @click.option(
     "--reset",
     is_flag=True,
-    help="Where committed offsets are of no use any more, since unread records are gone or a topic "
-    "was made anew, go on with what there is. Tables stay as they are.",
+    help="Go on with what an input still holds, where unread records are gone or the topic was made "
+    "anew. Tables stay as they are.",
 )
 def worker(*, group: str, reset: bool) -> None:
     """Process events: take a share of the partitions, beside all other workers of the group.
