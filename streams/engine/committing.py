@@ -32,6 +32,17 @@ def start_commit(task: Task) -> asyncio.Task[None]:
     return task.commit
 
 
+def why_failed(commit: asyncio.Task[None]) -> BaseException | None:
+    """Return what a commit that has ended failed with, if it did.
+
+    Somebody who calls one off gives up its task first. One that was cancelled without that is no
+    commit either: some calls of aiokafka end with a CancelledError of its own.
+    """
+    if commit.cancelled():
+        return CommitFailedError("its commit was cancelled from outside")
+    return commit.exception()
+
+
 def _encoded(
     task: Task, table: Table[Any], changes: dict[str, Any]
 ) -> list[tuple[bytes, bytes | None]]:

@@ -17,7 +17,7 @@ from streams.engine.assignor import TaskGrouping
 from streams.engine.beside import Beside
 from streams.engine.clock import Clock, SystemClock
 from streams.engine.cluster import Cluster, Owner, Source
-from streams.engine.committing import start_commit
+from streams.engine.committing import start_commit, why_failed
 from streams.engine.config import EngineConfig
 from streams.engine.copies import Copies
 from streams.engine.definitions import Topology
@@ -160,13 +160,17 @@ class Engine:
         """Finish the batch, commit, let go of everything and leave the group."""
         self._leaving = True
         loop, self._loop = self._loop, None
+        is_handed_over = True
         try:
             if loop is not None and not self.failed.done():
                 await self._hand_over(close=True)
+        except Exception:
+            is_handed_over = False
+            raise
         finally:
             if loop is not None and self._source is not None:
                 self._beside.call_off(loop)
-                if self.failed.done():
+                if self.failed.done() or not is_handed_over:
                     await self._takings.call_off()
                     await abort_all(self.tasks.values())
                 await self._source.stop()
@@ -177,6 +181,8 @@ class Engine:
         await self._end_everything()
 
     async def _end_everything(self) -> None:
+        for owned in self.tasks.values():
+            owned.state = State.SUSPENDED  # a commit that is called off begins nothing anew
         await self._beside.end()
         for owned in self.tasks.values():
             owned.close()
@@ -370,13 +376,11 @@ class Engine:
 
     def _committed(self, task: Task, source: Source, commit: asyncio.Task[None]) -> None:
         """Hear how a commit ended."""
-        error = None if commit.cancelled() else commit.exception()
+        error = why_failed(commit)
         if task.commit is not commit or task.state is not State.RUNNING:
             return  # a hand-over waits for it, and hears itself
         task.commit = None
         self._assigned.set()
-        if commit.cancelled():
-            return
         if isinstance(error, RETRIED):
             try:
                 self._takings.again(task, source, error)

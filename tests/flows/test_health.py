@@ -1,5 +1,7 @@
 """Whether an engine lives, and whether it is ready, as it starts, works, stops and ends."""
 
+import asyncio
+
 import pytest
 
 from streams.engine import failpoints
@@ -46,15 +48,18 @@ def test_a_worker_that_an_error_stopped_is_neither(driver: Driver) -> None:
     assert list(what_is_missing(engine)) == ["stopped: the disk is full"]
 
 
+def fail(_step: Step) -> None:
+    raise HeadraceError("a right is missing")
+
+
+def held_up(driver: Driver) -> list[TopicPartition]:
+    """Return the partitions in which somebody who reads what is committed waits for an end."""
+    logs = driver.kafka.logs
+    return [tp for tp, log in logs.items() if driver.kafka.stable_end(tp) < len(log)]
+
+
 def test_a_worker_that_an_error_stopped_leaves_no_transaction_open(driver: Driver) -> None:
     """Until it timed out, it would hold up all who read what is committed."""
-
-    def fail(_step: Step) -> None:
-        raise HeadraceError("a right is missing")
-
-    def held_up() -> list[TopicPartition]:
-        logs = driver.kafka.logs
-        return [tp for tp, log in logs.items() if driver.kafka.stable_end(tp) < len(log)]
 
     failpoints.arm(Step.COMMIT_BEFORE_OFFSETS, fail)
     for partition in range(driver.partitions):
@@ -62,6 +67,23 @@ def test_a_worker_that_an_error_stopped_leaves_no_transaction_open(driver: Drive
         driver.pipe(ORDERS, piped, partition=partition, settle=False)
     with pytest.raises(HeadraceError, match="a right is missing"):
         driver.settle()
-    assert held_up()
+    assert held_up(driver)
     driver.stop_worker()
-    assert held_up() == []
+    assert held_up(driver) == []
+
+
+def test_a_worker_whose_last_commit_an_error_ends_leaves_no_transaction_open(
+    driver: Driver,
+) -> None:
+    stopping: list[asyncio.Future[None]] = []
+
+    def stop(_step: Step) -> None:
+        failpoints.arm(Step.COMMIT_BEFORE_OFFSETS, fail)
+        stopping.append(asyncio.ensure_future(engine_of(driver).stop()))
+
+    failpoints.arm(Step.PROCESS_AFTER_BATCH, failpoints.on_visit(1, stop))
+    driver.pipe(ORDERS, orders(range(5)), settle=False)
+    driver._do(driver._until(lambda: bool(stopping)))
+    with pytest.raises(HeadraceError, match="a right is missing"):
+        driver._do(asyncio.wait_for(stopping[0], timeout=20))
+    assert held_up(driver) == []

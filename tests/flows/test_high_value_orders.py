@@ -1,5 +1,8 @@
 """Orders above 1000 are told to whoever watches `high-value-orders`."""
 
+import asyncio
+
+from streams.engine import failpoints
 from streams.engine.failpoints import Step
 from streams.testing import Driver
 from streams.topics import HIGH_VALUE_ORDERS, ORDERS
@@ -49,4 +52,19 @@ def test_a_refused_send_is_sent_again_and_seen_once(driver: Driver) -> None:
     driver.fail_at(Step.COMMIT_BEFORE_OFFSETS)
     driver.pipe(ORDERS, orders(range(3), amount=5000.0))
     assert driver.struck == [Step.COMMIT_BEFORE_OFFSETS]
+    assert order_ids(driver.read(HIGH_VALUE_ORDERS)) == ["order-0", "order-1", "order-2"]
+
+
+def test_a_commit_that_nobody_called_off_and_that_was_cancelled_is_done_again(
+    driver: Driver,
+) -> None:
+    """As aiokafka may: going on with the next commit would leave out what this one had."""
+
+    def cancel(_step: Step) -> None:
+        commit = asyncio.current_task()
+        assert commit is not None
+        commit.cancel()
+
+    failpoints.arm(Step.COMMIT_BEFORE_END, failpoints.on_visit(1, cancel))
+    driver.pipe(ORDERS, orders(range(3), amount=5000.0))
     assert order_ids(driver.read(HIGH_VALUE_ORDERS)) == ["order-0", "order-1", "order-2"]
