@@ -142,12 +142,12 @@ def _check(coordinate: str, path: Path, expected: str) -> None:
         raise BrokerError(message)
 
 
-def write_manifest(manifest: Path = MANIFEST) -> None:
-    """Resolve ROOTS with all their dependencies and write the manifest."""
+def write_manifest(manifest: Path = MANIFEST, roots: Iterable[str] = ROOTS) -> None:
+    """Resolve roots with all their dependencies and write the manifest."""
     with tempfile.TemporaryDirectory() as temporary:
         context = _maven(Path(temporary))
-        roots = [context.create_dependency(root) for root in ROOTS]
-        inputs, others = context.resolver.resolve(roots)
+        wanted = [context.create_dependency(root) for root in roots]
+        inputs, others = context.resolver.resolve(wanted)
         found = sorted(f"{d.groupId}:{d.artifactId}:{d.version}" for d in [*inputs, *others])
         jars = _download(found, Path(temporary))
         lines = [f"{_sha256(jars[coordinate])}  {coordinate}\n" for coordinate in found]
