@@ -33,6 +33,7 @@ class Lazy(NamedTuple):
 
 # Each module holds a click command under the command's name (with _ for -).
 COMMANDS = {
+    "bench": Lazy("commands.bench", "Measure this application beside others."),
     "broker": Lazy("commands.broker", "Run the embedded Kafka in the foreground."),
     "dead-letters": Lazy("commands.dead_letters", "Show the records that were refused, and why."),
     "demo": Lazy("commands.demo", "Show the whole application at work on this machine."),

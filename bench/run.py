@@ -1,0 +1,257 @@
+"""Runs a plan: each part for each system in turn, on one broker; what fails is said and left out."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+from bench.figures import spread
+from bench.latency import latencies
+from bench.machine import this_machine
+from bench.oracle import Oracle
+from bench.plan import Plan
+from bench.processes import SystemFailedError
+from bench.rebalance import rebalance_pause
+from bench.restart import restart
+from bench.results import Input, Latency, Point, Results, Row, Run
+from bench.stage import BROKER, Stage
+from bench.systems.system import CannotMeasureError, System, label
+from bench.throughput import catch_up
+from streams.broker import EmbeddedKafka
+
+_MOST_LATENCY_RATE = 10_000
+
+
+class Bench:
+    """One run of a plan; `say` is told each step, `save` is called whenever there is more."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        command: str,
+        say: Callable[[str], None],
+        save: Callable[[Results], None],
+    ) -> None:
+        self.results = Results(machine=this_machine(), command=command, finished_at="")
+        self._plan = plan
+        self._say = say
+        self._save = save
+        self._rows: dict[str, Row] = {}
+        self._systems: list[System] = []
+        self._folders = 0
+
+    async def run(self) -> Results:
+        """Measure everything. Raises HeadraceError where the broker itself cannot be had."""
+        self._prepare()
+        with tempfile.TemporaryDirectory(prefix="headrace-bench-") as temporary:
+            self._folder = Path(temporary)
+            data = self._folder / "kafka"
+            self._say(f"starting Kafka {self.results.machine.kafka}")
+            with EmbeddedKafka(data, properties=BROKER) as kafka:
+                async with Stage(kafka, data) as self._stage:
+                    await self._parts()
+        return self.results
+
+    async def _parts(self) -> None:
+        parts = {
+            "throughput": self._throughput,
+            "latency": self._latency,
+            "restart": self._restart,
+            "rebalance": self._rebalance,
+            "curves": self._curves,
+        }
+        for name, part in parts.items():
+            if name in self._plan.parts:
+                await part()
+                self._keep()
+
+    def _prepare(self) -> None:
+        for system in self._plan.systems:
+            name = label(system)
+            row = Row(
+                system=system.name,
+                guarantee=system.guarantee,
+                variant=system.variant,
+                label=name,
+            )
+            self._rows[name] = row
+            self.results.rows.append(row)
+            self._say(f"{name}: making ready")
+            try:
+                row.version = system.prepare()
+            except CannotMeasureError as error:
+                self._problem(row.problems, error)
+            else:
+                self._systems.append(system)
+
+    async def _throughput(self) -> None:
+        plan = self._plan
+
+        def wanted(system: System) -> Input:
+            return plan.input_of(system, plan.input)
+
+        for the_input, same in groupby(self._systems, wanted):
+            systems = list(same)
+            oracle = await self._load(the_input)
+            for number in range(plan.runs):
+                for system in systems:
+                    row = self._rows[label(system)]
+                    row.input = the_input
+                    what = f"run {number + 1} of {plan.runs}"
+                    run = await self._caught_up(system, oracle, what, row.problems)
+                    if run is not None:
+                        row.runs.append(run)
+                self._keep()
+            for system in systems:
+                _summarize(self._rows[label(system)])
+
+    async def _caught_up(
+        self, system: System, oracle: Oracle, what: str, problems: list[str], workers: int = 1
+    ) -> Run | None:
+        name = label(system)
+        if problems:
+            return None  # what has failed once is not tried for hours
+        try:
+            run = await catch_up(
+                self._stage, system, oracle, self._new_folder(name), workers=workers
+            )
+        except SystemFailedError as error:
+            self._problem(problems, error)
+            return None
+        self._say(
+            f"{name}: {what}: {run.events_per_s:,.0f} events/s, {run.cpu_s_per_million:.1f} CPU s "
+            f"per million, {run.peak_rss_mb:,.0f} MB; its output is right"
+        )
+        return run
+
+    async def _latency(self) -> None:
+        plan = self._plan
+        for system in self._ready(plan.of_latency):
+            row = self._rows[label(system)]
+            try:
+                row.latencies, problems = await latencies(
+                    self._stage,
+                    system,
+                    plan.input,
+                    self._new_folder(row.label),
+                    rates=plan.rates,
+                    warm_s=plan.latency_warm_s,
+                    seconds=plan.latency_s,
+                )
+            except SystemFailedError as error:
+                self._problem(row.problems, error)
+                continue
+            for each in row.latencies:
+                self._say(
+                    f"{row.label}: at {each.rate:,} events/s p50 {each.p50:.0f} ms, "
+                    f"p99 {each.p99:.0f} ms, max {each.max:.0f} ms"
+                )
+            for problem in problems:
+                self._problem(row.problems, SystemFailedError(problem))
+            row.latency_ms = _main_latency(row.latencies)
+
+    async def _restart(self) -> None:
+        plan = self._plan
+        for system in self._ready(plan.compared):
+            row = self._rows[label(system)]
+            oracle = await self._load(plan.restart_input)
+            folder = self._new_folder(row.label)
+            try:
+                found = await restart(self._stage, system, plan.restart_input, oracle, folder)
+            except SystemFailedError as error:
+                self._problem(row.problems, error)
+                continue
+            row.start_s, row.restored_rows = found.start_s, found.rows
+            row.restore_rows_per_s = found.rows_per_s
+            rate = f"{found.rows_per_s:,.0f} rows/s" if found.rows_per_s else "no time at all"
+            self._say(
+                f"{row.label}: first commit {found.start_s:.1f} s after a start; restoring "
+                f"{found.rows:,} rows took {rate}"
+            )
+
+    async def _rebalance(self) -> None:
+        plan = self._plan
+        for system in self._ready(plan.compared):
+            row = self._rows[label(system)]
+            try:
+                pause = await rebalance_pause(
+                    self._stage,
+                    system,
+                    plan.input,
+                    self._new_folder(row.label),
+                    rate=plan.rebalance_rate,
+                    warm_s=plan.rebalance_warm_s,
+                )
+            except SystemFailedError as error:
+                self._problem(row.problems, error)
+                continue
+            row.rebalance_pause_ms = pause.kept_ms
+            self._say(
+                f"{row.label}: a second worker took {pause.moved} tasks; the others paused for at "
+                f"most {pause.kept_ms:.0f} ms"
+            )
+
+    async def _curves(self) -> None:
+        plan = self._plan
+        for axis, value, the_input, workers in plan.points():
+            oracle = await self._load(the_input)
+            for system in self._ready(plan.compared):
+                point = Point(
+                    axis=axis, value=value, label=label(system), input=the_input, workers=workers
+                )
+                self.results.points.append(point)
+                for _ in range(plan.curve_runs):
+                    what = f"{axis} {value:,}"
+                    run = await self._caught_up(system, oracle, what, point.problems, workers)
+                    if run is not None:
+                        point.runs.append(run)
+                _summarize(point)
+            self._keep()
+
+    def _ready(self, systems: Sequence[System]) -> list[System]:
+        return [system for system in systems if system in self._systems]
+
+    async def _load(self, the_input: Input) -> Oracle:
+        self._say(
+            f"writing {the_input.events:,} orders of {the_input.users:,} users, about "
+            f"{the_input.event_bytes} bytes each, to {the_input.partitions} partitions"
+        )
+        return await self._stage.load(the_input)
+
+    def _new_folder(self, name: str) -> Path:
+        """Return a folder for one run; the one before the last is removed."""
+        self._folders += 1
+        shutil.rmtree(self._folder / "runs", ignore_errors=True)
+        folder = self._folder / "runs" / f"{name}-{self._folders}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def _problem(self, problems: list[str], error: Exception) -> None:
+        problems.append(str(error))
+        self._say(f"PROBLEM {error}")
+
+    def _keep(self) -> None:
+        self.results.finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._save(self.results)
+
+
+def _summarize(of: Row | Point) -> None:
+    """Set the figures of several runs: medians, and the highest memory."""
+    if not of.runs:
+        return
+    rates = spread([run.events_per_s for run in of.runs])
+    of.events_per_s = rates.median
+    of.peak_rss_mb = max(run.peak_rss_mb for run in of.runs)
+    if isinstance(of, Row):
+        of.events_per_s_lowest, of.events_per_s_highest = rates.lowest, rates.highest
+        of.cpu_s_per_million = spread([run.cpu_s_per_million for run in of.runs]).median
+        of.broker_bytes_per_event = spread([run.broker_bytes_per_event for run in of.runs]).median
+
+
+def _main_latency(found: Sequence[Latency]) -> Latency | None:
+    rates = [each for each in found if each.rate <= _MOST_LATENCY_RATE]
+    return rates[-1] if rates else None

@@ -1,0 +1,52 @@
+"""The table that the bench ends with."""
+
+from __future__ import annotations
+
+from bench.results import Results, Row
+from commands.printing import Cell, print_table
+
+HEADERS = (
+    "system",
+    "events/s",
+    "lowest - highest",
+    "CPU s/M",
+    "MB",
+    "bytes/event",
+    "p50 ms",
+    "p99 ms",
+    "start s",
+    "restored/s",
+    "pause ms",
+)
+
+
+def show(results: Results) -> None:
+    """Print a row for each system, then what went wrong."""
+    print_table(HEADERS, [_cells(row) for row in results.rows])
+
+
+def _cells(row: Row) -> list[Cell]:
+    latency = row.latency_ms
+    return [
+        row.label,
+        _rounded(row.events_per_s),
+        _between(row),
+        _rounded(row.cpu_s_per_million, 1),
+        _rounded(row.peak_rss_mb),
+        _rounded(row.broker_bytes_per_event),
+        _rounded(latency.p50 if latency else None),
+        _rounded(latency.p99 if latency else None),
+        _rounded(row.start_s, 1),
+        _rounded(row.restore_rows_per_s),
+        _rounded(row.rebalance_pause_ms),
+    ]
+
+
+def _rounded(value: float | None, digits: int | None = None) -> Cell:
+    return None if value is None else round(value, digits)
+
+
+def _between(row: Row) -> Cell:
+    if row.events_per_s_lowest is None or row.events_per_s_highest is None:
+        return None
+    return f"{row.events_per_s_lowest:,.0f} - {row.events_per_s_highest:,.0f}"

@@ -1,0 +1,148 @@
+"""Catching up: how fast a system works off what lies in the topic, watched by its commits alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+from bench.figures import Observation, pace, profile
+from bench.oracle import Oracle, TableCheck, Told, event_differences, told
+from bench.processes import Running, SystemFailedError, Usage
+from bench.results import Run
+from bench.stage import Stage
+from bench.systems.system import Place, System, label
+from bench.work import OUTPUTS, TABLES
+
+CATCH_UP_INTERVAL_MS = 1_000
+"""Between commits, for systems that do not choose: what this project stretches its own to then."""
+_LOOK_S = 0.1
+_STALLED_S = 120.0
+_MB = 1024 * 1024
+
+
+class Watch:
+    """Looks at a group's commits and at what its processes use, until all orders are committed."""
+
+    def __init__(self, stage: Stage, group: str, running: Sequence[Running]) -> None:
+        self.seen: list[Observation] = []
+        self.peak_rss_bytes = 0
+        self._stage = stage
+        self._group = group
+        self._running = running
+
+    async def until(self, total: int) -> None:
+        """Return once so many are committed. Raises SystemFailedError if it ends or stalls before."""
+        moved_at_s = time.monotonic()
+        while not self.seen or self.seen[-1].committed < total:
+            for each in self._running:
+                each.check()
+            before = self.seen[-1].committed if self.seen else 0
+            self.seen.append(await self._look())
+            if self.seen[-1].committed > before:
+                moved_at_s = time.monotonic()
+            elif time.monotonic() - moved_at_s > _STALLED_S:
+                what = f"committed nothing for {_STALLED_S:g} s, at {before:,} of {total:,}"
+                raise self._running[0].failure(what)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _look(self) -> Observation:
+        used = [each.usage() for each in self._running]
+        whole = Usage(sum(u.cpu_s for u in used), sum(u.rss_bytes for u in used))
+        self.peak_rss_bytes = max(self.peak_rss_bytes, whole.rss_bytes)
+        committed = await self._stage.committed(self._group)
+        return Observation(time.monotonic(), committed, whole.cpu_s)
+
+
+async def catch_up(
+    stage: Stage, system: System, oracle: Oracle, folder: Path, *, workers: int = 1
+) -> Run:
+    """Let a system do all orders of the stage; return its figures, its output found right.
+
+    Raises SystemFailedError, also for output that is not.
+    """
+    await stage.clear()
+    app_id = f"bench-{folder.name}"
+    bytes_before = stage.log_bytes()
+    async with at_work(stage, system, app_id, folder, workers=workers) as running:
+        watch = Watch(stage, system.group(app_id), running)
+        await watch.until(stage.total)
+    bytes_sent = stage.log_bytes() - bytes_before
+    await check(stage, system, app_id, oracle)
+    measured = pace(watch.seen, stage.total)
+    return Run(
+        events_per_s=measured.events_per_s,
+        measured_events=measured.events,
+        cpu_s_per_million=measured.cpu_s_per_million,
+        peak_rss_mb=watch.peak_rss_bytes / _MB,
+        broker_bytes_per_event=bytes_sent / stage.total,
+        profile=profile(watch.seen, stage.total),
+    )
+
+
+@contextlib.asynccontextmanager
+async def at_work(
+    stage: Stage,
+    system: System,
+    app_id: str,
+    folder: Path,
+    *,
+    workers: int = 1,
+    commit_interval_ms: int = CATCH_UP_INTERVAL_MS,
+) -> AsyncIterator[list[Running]]:
+    """Run so many processes of a system; they are ended on leaving, whatever happened."""
+    with contextlib.ExitStack() as stack:
+        running = []
+        for number in range(workers):
+            place = Place(stage.bootstrap, app_id, folder / f"worker-{number}", commit_interval_ms)
+            running.append(
+                stack.enter_context(Running(system.command(place), place.folder, label(system)))
+            )
+        yield running
+
+
+async def check(stage: Stage, system: System, app_id: str, oracle: Oracle) -> None:
+    """Compare events and tables with the oracle's. Raises SystemFailedError, with the first ones."""
+    if not system.does_the_work:
+        return
+    wrong = [line async for line in _differences(stage, system, app_id, oracle)]
+    if wrong:
+        raise SystemFailedError(f"{label(system)}: its output is wrong: {'; '.join(wrong)}")
+
+
+async def _differences(
+    stage: Stage, system: System, app_id: str, oracle: Oracle
+) -> AsyncIterator[str]:
+    for topic in OUTPUTS:
+        events: list[Told] = []
+        for partition in range(stage.partitions):
+            async for records in stage.read([topic], partition):
+                events += [told(record.value) for record in records]
+        for line in event_differences(oracle, topic, events):
+            yield line
+    for table in TABLES:
+        table_check = TableCheck(oracle, table)
+        topic = system.changelog(app_id, table)
+        for partition in range(stage.partitions):
+            last: dict[bytes, bytes] = {}
+            async for records in stage.read([topic], partition):
+                _fold(last, [record for record in records if system.is_row(record)])
+            table_check.add(system.row(table, key, value) for key, value in last.items())
+        for line in _lines(table_check):
+            yield line
+
+
+def _lines(table_check: TableCheck) -> Iterator[str]:
+    return table_check.differences()
+
+
+def _fold(last: dict[bytes, bytes], records: Sequence[object]) -> None:
+    """Keep each key's last value; a record without one removes it."""
+    for record in records:
+        key, value = record.key, record.value  # type: ignore[attr-defined]
+        if value is None:
+            last.pop(key, None)
+        else:
+            last[key] = value

@@ -1,0 +1,143 @@
+"""`headrace bench`: how fast this application is, and other systems at the same work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+if TYPE_CHECKING:
+    from bench.plan import Plan
+    from bench.results import Results
+
+_PARTS = ("throughput", "latency", "restart", "rebalance", "curves")
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group(invoke_without_command=True, short_help="Measure this application beside others.")
+@click.option(
+    "--only",
+    metavar="PARTS",
+    default=",".join(_PARTS),
+    show_default=True,
+    help="What is measured, with commas between.",
+)
+@click.option(
+    "--systems",
+    metavar="NAMES",
+    help="Which systems, with commas between: names (headrace, kafka-streams, quix, faust, "
+    "aiokafka-read), or one of a name as the table shows it (headrace-eo).  [default: all]",
+)
+@click.option("--events", type=click.IntRange(min=1_000), help="Events that fast systems get.")
+@click.option("--runs", type=click.IntRange(1, 99), help="Runs of each system.")
+@click.option("--quick", is_flag=True, help="Everything tiny: shows that it works, no figures.")
+@click.option("--json", "file", type=_FILE, help="Write the results to this file.")
+@click.pass_context
+def bench(
+    ctx: click.Context,
+    *,
+    only: str,
+    systems: str | None,
+    events: int | None,
+    runs: int | None,
+    quick: bool,
+    file: Path | None,
+) -> int:
+    """Measure this application and others at the same work, on the same topics and broker.
+
+    Starts an embedded Kafka, writes orders to it, and lets one system after the other work them
+    off. What each leaves is compared with what must come of the orders: only right figures count.
+    Other systems are installed into build/bench when they are first measured; one that cannot be
+    had is named and left out. docs/performance.md tells how it is measured.
+
+    Takes hours; --quick three minutes. Let nothing else run on the machine meanwhile.
+
+    \b
+    Examples:
+      headrace bench --json results.json
+      headrace bench --only throughput --systems headrace,kafka-streams-eo
+      headrace bench report results.json
+    """
+    if ctx.invoked_subcommand is not None:
+        return 0
+    try:
+        plan = _plan(only, systems, events=events, runs=runs, quick=quick)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    from bench.run import Bench
+    from bench.show import show
+    from commands.asking import run_to_end
+
+    def keep(results: Results) -> None:
+        if file is not None:
+            results.save(file)
+
+    run = Bench(plan, " ".join(["headrace", *sys.argv[1:]]), _say, keep)
+
+    async def work() -> None:
+        await run.run()
+
+    if status := run_to_end(work()):
+        return status
+    show(run.results)
+    if wrong := [p for row in run.results.rows if row.system == "headrace" for p in row.problems]:
+        click.echo(f"headrace: not measured as planned: {'; '.join(wrong)}", err=True)
+        return 1
+    return 0
+
+
+@bench.command(short_help="Make docs/performance.md of results.")
+@click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--page",
+    type=_FILE,
+    default=Path("docs/performance.md"),
+    show_default=True,
+    help="The page; what stands between its marks is replaced. Charts go to pictures beside it.",
+)
+def report(*, results: Path, page: Path) -> None:
+    """Put tables and charts of RESULTS, as --json wrote them, into the page.
+
+    \b
+    Example:
+      headrace bench report results.json
+    """
+    from bench.page import write_page
+    from bench.results import load_results
+
+    write_page(load_results(results), page)
+    click.echo(f"wrote {page}")
+
+
+def _plan(
+    only: str, systems: str | None, *, events: int | None, runs: int | None, quick: bool
+) -> Plan:
+    """Return what to do. Raise ValueError, in a line, for words that mean nothing."""
+    from dataclasses import replace
+
+    import msgspec
+
+    from bench.plan import FULL, PARTS, QUICK, Part
+    from bench.systems.all import chosen
+
+    words = {word.strip() for word in only.split(",")}
+    if unknown := words - set(get_args(Part)):
+        raise ValueError(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    plan = QUICK if quick else FULL
+    plan = replace(plan, parts=tuple(part for part in PARTS if part in words))
+    if systems is not None:
+        plan = replace(plan, systems=chosen(systems))
+    if events is not None:
+        plan = replace(plan, input=msgspec.structs.replace(plan.input, events=events))
+    if runs is not None:
+        plan = replace(plan, runs=runs, curve_runs=runs)
+    return plan
+
+
+def _say(line: str) -> None:
+    """Tell a person how far it is; what can be read by programs goes to the file."""
+    from time import strftime
+
+    click.echo(f"{strftime('%H:%M:%S')}  {line}", err=True)
