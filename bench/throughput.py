@@ -125,6 +125,9 @@ async def _differences(
     for table in TABLES:
         table_check = TableCheck(oracle, table)
         topic = system.changelog(app_id, table)
+        if topic not in (present := await stage.topics()):
+            yield f"there is no changelog {topic} among {', '.join(sorted(present))}"
+            continue
         for partition in range(stage.partitions):
             last: dict[bytes, bytes] = {}
             async for records in stage.read([topic], partition):

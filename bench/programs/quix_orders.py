@@ -102,7 +102,7 @@ def main() -> None:
     expensive.apply(high_value).to_topic(high)
     upgrades = events.apply(count, stateful=True).filter(lambda told: told is not None)
     upgrades.to_topic(vips)
-    minutes = events.tumbling_window(MINUTE_MS, grace_ms=GRACE_MS, name="user_order_minutes")
+    minutes = events.tumbling_window(MINUTE_MS, grace_ms=GRACE_MS)
     minutes.reduce(add_to_minute, first_of_minute).current()
     app.run()
 

@@ -40,7 +40,7 @@ class Faust:
         """Return the start of a worker without its web server."""
         program = str(ROOT / "bench" / "programs")
         return Command(
-            (str(_ENVIRONMENT.python), "-m", "faust", "-A", "faust_orders", "-l", "warning")
+            (str(_ENVIRONMENT.python), "-m", "faust", "-A", "faust_orders", "-l", "warn")
             + ("worker", "--without-web"),
             {
                 "PYTHONPATH": program,

@@ -13,7 +13,7 @@ from bench.systems.system import ROOT, ChangelogRecord, Command, Guarantee, Plac
 from bench.work import Row, TableName, minute_key
 
 _ENVIRONMENT: Final = Environment("quix", "quixstreams")
-_STORES: Final = {"user_orders": "default", "user_order_minutes": "user_order_minutes"}
+_STORES: Final = {"user_orders": "default", "user_order_minutes": "tumbling_window_60000_reduce"}
 _WINDOW: Final = struct.Struct(">cQcQ")  # |start|end, ms
 
 
@@ -23,6 +23,7 @@ class _Row(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Row).decode
+_user = msgspec.json.Decoder(str).decode
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ class Quix:
         return f"changelog__{app_id}--orders--{_STORES[table]}"
 
     def row(self, table: TableName, key: bytes, value: bytes) -> tuple[str, Row]:
-        """Return a row; keys are `<user>|"row"`, and of a window `<user>|<start>|<end>`."""
+        """Return a row; keys are `"<user>"|"row"`, and of a window `"<user>"|<start>|<end>`."""
         row = _decode(value)
         if table == "user_orders":
-            name = key.rpartition(b"|")[0].decode()
+            name = _user(key.rpartition(b"|")[0])
         else:
             _, start_ms, _, _ = _WINDOW.unpack(key[-_WINDOW.size :])
-            name = minute_key(key[: -_WINDOW.size].decode(), start_ms)
+            name = minute_key(_user(key[: -_WINDOW.size]), start_ms)
         return name, Row(row.orders, row.amount_cents)
 
     def is_row(self, record: ChangelogRecord) -> bool:
