@@ -64,7 +64,7 @@ COMPILE = build/lock/bin/uv pip compile pyproject.toml --universal --python-vers
 lock: ## Write both locks anew from pyproject.toml; UPGRADE=1 takes newer indirect versions
 	"$(PYTHON)" -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet uv==$(UV_VERSION)
-	$(COMPILE) --extra dev --extra embedded --output-file requirements.lock $(if $(UPGRADE),--upgrade)
+	$(COMPILE) --extra dev --extra embedded --extra bench --output-file requirements.lock $(if $(UPGRADE),--upgrade)
 	$(COMPILE) --constraint requirements.lock --output-file requirements-runtime.lock --upgrade
 	@rm -rf build/lock
 

@@ -60,7 +60,9 @@ class Environment:
                 f"{self.package} could not be installed within {_TIMEOUT_S} s"
             ) from error
         except subprocess.CalledProcessError as error:
-            lines = error.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            lines = error.stderr.decode(errors="replace").strip().splitlines() or [
+                "no reason given"
+            ]
             raise CannotMeasureError(
                 f"{self.package} cannot be installed here: {lines[-1]}"
             ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 _PROFILE_PARTS = 10
@@ -37,7 +38,7 @@ def pace(
     the last commit waits for its interval. Where there were too few commits for that (a tiny run),
     it is from the first look on. Raise ValueError if nothing was committed after the first look.
     """
-    steps = [b for a, b in zip(seen, seen[1:], strict=False) if b.committed > a.committed]
+    steps = [b for a, b in pairwise(seen) if b.committed > a.committed]
     if not steps:
         raise ValueError("nothing was committed while it was looked at")
     start = next((step for step in steps if step.committed >= warm_share * total), seen[0])
@@ -87,10 +88,12 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
-def longest_gaps(arrivals: dict[int, list[float]], start_s: float, end_s: float) -> dict[int, float]:
+def longest_gaps(
+    arrivals: dict[int, list[float]], start_s: float, end_s: float
+) -> dict[int, float]:
     """Return by partition the longest time between two arrivals of which one lies within the times."""
     gaps = {}
     for partition, times in arrivals.items():
-        near = [b - a for a, b in zip(times, times[1:], strict=False) if a < end_s and b > start_s]
+        near = [b - a for a, b in pairwise(times) if a < end_s and b > start_s]
         gaps[partition] = max(near, default=0.0)
     return gaps

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -83,7 +83,7 @@ class Onlooker:
             fetch_max_wait_ms=50,
         )
 
-    async def __aenter__(self) -> Onlooker:
+    async def __aenter__(self) -> Self:
         await self._consumer.start()
         numbers = range(self._stage.partitions)
         self._consumer.assign([TopicPartition(HIGH_VALUE, number) for number in numbers])
@@ -104,9 +104,7 @@ class Onlooker:
                 for record in records:
                     event = told(record.value)
                     sent_s = int(event.order_id.rpartition("-")[2]) / 1_000_000
-                    self.arrivals.setdefault(
-                        event.order_id, Arrival(event.user_id, sent_s, seen_s)
-                    )
+                    self.arrivals.setdefault(event.order_id, Arrival(event.user_id, sent_s, seen_s))
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until it holds; return whether it did within the time. Raises what reading raised."""
@@ -150,9 +148,7 @@ async def scene(
     async with (
         Writer(stage.client, wanted.partitions) as writer,
         Onlooker(stage) as onlooker,
-        at_work(
-            stage, system, app_id, folder, commit_interval_ms=LATENCY_INTERVAL_MS
-        ) as running,
+        at_work(stage, system, app_id, folder, commit_interval_ms=LATENCY_INTERVAL_MS) as running,
     ):
         load = Load(writer, orders, Oracle(wanted.users))
         ready = asyncio.ensure_future(

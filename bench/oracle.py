@@ -108,7 +108,9 @@ class TableCheck:
                 continue
             self._found += 1
             if self._expected.get(key) != row:
-                self._wrong.append(f"{self._table} {key}: {_shown(self._expected.get(key))}, not {row}")
+                self._wrong.append(
+                    f"{self._table} {key}: {_shown(self._expected.get(key))}, not {row}"
+                )
 
     def differences(self) -> Iterator[str]:
         """Yield what is wrong, in a few lines."""

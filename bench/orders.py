@@ -88,15 +88,17 @@ class Orders:
             yield from zip(users, baskets, jitters, strict=True)
 
 
-def _basket(random: Random, items: int) -> Basket:
+def _basket(random: Random, count: int) -> Basket:
     cents = 1 + round(random.lognormvariate(_MEDIAN_LOG_CENTS, _SPREAD_LOG_CENTS))
-    shares = [cents // items] * items
-    lines = b",".join(
+    prices = [cents // max(1, count)] * count
+    if prices:
+        prices[0] += cents - sum(prices)
+    items = b",".join(
         b'{"product_id":"prod-%d","quantity":1,"unit_price":%b}'
-        % (random.randrange(1, 500), _money(share + (cents - sum(shares) if not i else 0)))
-        for i, share in enumerate(shares)
-    ) if items else b""
-    return Basket(_money(cents), b"[" + lines + b"]")
+        % (random.randrange(1, 500), _money(price))
+        for price in prices
+    )
+    return Basket(_money(cents), b"[" + items + b"]")
 
 
 def _money(cents: int) -> bytes:

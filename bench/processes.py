@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -42,7 +43,11 @@ class Running:
         kept = {variable: os.environ[variable] for variable in _KEPT if variable in os.environ}
         with self.log.open("ab") as log:
             self.process: subprocess.Popen[bytes] = start_child(
-                command.arguments, env=kept | command.environment, stdout=log, stderr=log, cwd=folder
+                command.arguments,
+                env=kept | command.environment,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
             )
         self._last = Usage(0.0, 0)
 
@@ -81,15 +86,15 @@ class Running:
         """Return the error that says what happened, with the end of its log."""
         lines = self.log.read_text("utf-8", errors="replace").strip().splitlines()
         told = " | ".join(line.strip() for line in lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
-        return SystemFailedError(f"{self.name} {what}: {told or 'its log is empty'} (log: {self.log})")
+        return SystemFailedError(
+            f"{self.name} {what}: {told or 'its log is empty'} (log: {self.log})"
+        )
 
     def end(self) -> None:
         """End it, in order within half a minute, else by force. Returning proves that it is gone."""
         children = []
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             children = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            pass
         end_child(self.process, term_timeout_s=_END_TIMEOUT_S)
         for child in children:
             if child.is_running():

@@ -32,6 +32,17 @@ class Restart(NamedTuple):
     """None where there were so few that it made no difference."""
 
 
+class _Tried(NamedTuple):
+    """A system that is started again and again on the same application."""
+
+    stage: Stage
+    system: System
+    app_id: str
+    folder: Path
+    oracle: Oracle
+    orders: Orders
+
+
 async def restart(
     stage: Stage, system: System, wanted: Input, oracle: Oracle, folder: Path
 ) -> Restart:
@@ -45,29 +56,28 @@ async def restart(
     async with at_work(stage, system, app_id, folder) as running:
         await Watch(stage, system.group(app_id), running).until(stage.total)
     orders = Orders(seed=_SEED, users=wanted.users, event_bytes=wanted.event_bytes)
-    start_s = await _start(stage, system, app_id, oracle, orders, folder)
+    tried = _Tried(stage, system, app_id, folder, oracle, orders)
+    start_s = await _start(tried)
     shutil.rmtree(folder / "worker-0")
     rows = sum(len(rows) for rows in oracle.tables.values())
-    restore_s = await _start(stage, system, app_id, oracle, orders, folder) - start_s
+    restore_s = await _start(tried) - start_s
     await check(stage, system, app_id, oracle)
     return Restart(start_s, rows, rows / restore_s if restore_s > start_s / 10 else None)
 
 
-async def _start(
-    stage: Stage, system: System, app_id: str, oracle: Oracle, orders: Orders, folder: Path
-) -> float:
+async def _start(tried: _Tried) -> float:
     """Return the seconds from a process's start to its first commit; it ends when it has done all."""
-    before = stage.total
+    stage, before = tried.stage, tried.stage.total
     async with Writer(stage.client, stage.partitions) as writer:
-        for number in range(_MORE_ORDERS):
-            key, value = orders.at(round(time.time() * 1000), b"-again-%d-%d" % (before, number))
-            oracle.add(value)
+        for _ in range(_MORE_ORDERS):
+            key, value = tried.orders.at(round(time.time() * 1000), b"-again")
+            tried.oracle.add(value)
             await writer.write(key, value)
     stage.total += _MORE_ORDERS
-    group = system.group(app_id)
+    group = tried.system.group(tried.app_id)
     start_s = time.monotonic()
     async with at_work(
-        stage, system, app_id, folder, commit_interval_ms=LATENCY_INTERVAL_MS
+        stage, tried.system, tried.app_id, tried.folder, commit_interval_ms=LATENCY_INTERVAL_MS
     ) as running:
         await _first_commit(stage, group, before, running[0])
         seconds = time.monotonic() - start_s

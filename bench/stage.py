@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
 from bench.oracle import Oracle
@@ -50,7 +51,7 @@ class Stage:
         self._data = data
         self._admin = AIOKafkaAdminClient(**self.client)
 
-    async def __aenter__(self) -> Stage:
+    async def __aenter__(self) -> Self:
         await self._admin.start()
         return self
 
@@ -167,7 +168,7 @@ class Writer:
         self._open: dict[int, Any] = {}
         self._sent: set[asyncio.Future[Any]] = set()
 
-    async def __aenter__(self) -> Writer:
+    async def __aenter__(self) -> Self:
         await self._producer.start()
         return self
 
@@ -202,16 +203,12 @@ class Writer:
     async def _acknowledged(self, most: int) -> None:
         """Wait until at most so many batches are not acknowledged. Raises KafkaError for a lost one."""
         while len(self._sent) > most:
-            done, self._sent = await asyncio.wait(
-                self._sent, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, self._sent = await asyncio.wait(self._sent, return_when=asyncio.FIRST_COMPLETED)
             for sent in done:
                 sent.result()
 
 
 def _assigned(member: dict[str, Any]) -> Iterable[tuple[str, int]]:
-    from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-
     if not member["member_assignment"]:
         return []
     assignment = ConsumerProtocolMemberAssignment.decode(member["member_assignment"])

@@ -67,8 +67,8 @@ def bench(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     from bench.run import Bench
-    from bench.show import show
     from commands.asking import run_to_end
+    from commands.bench_table import show
 
     def keep(results: Results) -> None:
         if file is not None:
@@ -124,7 +124,9 @@ def _plan(
 
     words = {word.strip() for word in only.split(",")}
     if unknown := words - set(get_args(Part)):
-        raise ValueError(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        raise ValueError(
+            f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}"
+        )
     plan = QUICK if quick else FULL
     plan = replace(plan, parts=tuple(part for part in PARTS if part in words))
     if systems is not None:

@@ -39,11 +39,13 @@ user_orders = app.Table("user_orders", key_type=str, value_type=None, options=_R
 user_order_minutes = (
     app.Table("user_order_minutes", key_type=str, value_type=None, options=_ROCKSDICT)
     .tumbling(timedelta(minutes=1), expires=timedelta(hours=24))
-    .relative_to(lambda event: event.value["timestamp"] / 1000)
+    .relative_to(lambda event: event.value["timestamp"] / 1000)  # type: ignore[attr-defined]
 )
 
 
-def derived(event: dict[str, Any], kind: str, aggregate: str, data: dict[str, Any]) -> dict[str, Any]:
+def derived(
+    event: dict[str, Any], kind: str, aggregate: str, data: dict[str, Any]
+) -> dict[str, Any]:
     """Return the event that comes of another."""
     return {
         "event_id": f"{event['event_id']}:{kind}",
@@ -72,7 +74,9 @@ async def work(stream: Any) -> None:
         user_orders[user] = {
             "orders": count,
             "amount_cents": row["amount_cents"] + cents,
-            "first_order_at": min(row.get("first_order_at", event["timestamp"]), event["timestamp"]),
+            "first_order_at": min(
+                row.get("first_order_at", event["timestamp"]), event["timestamp"]
+            ),
             "last_order_at": max(row.get("last_order_at", 0), event["timestamp"]),
             "vip": row["vip"] or count >= VIP_ORDERS,
         }

@@ -22,7 +22,9 @@ def event_time(value: Any, _headers: Any, _timestamp: float, _kind: Any) -> int:
     return int(value["timestamp"])
 
 
-def derived(event: dict[str, Any], kind: str, aggregate: str, data: dict[str, Any]) -> dict[str, Any]:
+def derived(
+    event: dict[str, Any], kind: str, aggregate: str, data: dict[str, Any]
+) -> dict[str, Any]:
     """Return the event that comes of another."""
     return {
         "event_id": f"{event['event_id']}:{kind}",

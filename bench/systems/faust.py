@@ -13,6 +13,8 @@ from bench.work import MINUTE_MS, Row, TableName, minute_key
 
 _ENVIRONMENT: Final = Environment("faust", "faust-streaming")
 
+_ARGUMENTS: Final = ("-A", "faust_orders", "-l", "warn", "worker", "--without-web")
+
 
 class _Row(msgspec.Struct):
     orders: int
@@ -40,8 +42,7 @@ class Faust:
         """Return the start of a worker without its web server."""
         program = str(ROOT / "bench" / "programs")
         return Command(
-            (str(_ENVIRONMENT.python), "-m", "faust", "-A", "faust_orders", "-l", "warn")
-            + ("worker", "--without-web"),
+            (str(_ENVIRONMENT.python), "-m", "faust", *_ARGUMENTS),
             {
                 "PYTHONPATH": program,
                 "BENCH_BOOTSTRAP": place.bootstrap,

@@ -56,14 +56,17 @@ class System(Protocol):
     @property
     def name(self) -> str:
         """As results name it: headrace, kafka-streams, ..."""
+
     @property
     def guarantee(self) -> Guarantee: ...
     @property
     def variant(self) -> str:
         """What tells it from others of its name and guarantee; usually empty."""
+
     @property
     def share(self) -> float:
         """Of the events that a fast system gets, so that a slow one ends within a minute or two."""
+
     @property
     def does_the_work(self) -> bool:
         """Whether it leaves events and tables behind; the ceiling only reads."""
