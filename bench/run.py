@@ -14,7 +14,6 @@ from bench.latency import latencies
 from bench.machine import this_machine
 from bench.oracle import Oracle
 from bench.plan import Plan
-from bench.processes import SystemFailedError
 from bench.rebalance import rebalance_pause
 from bench.restart import restart
 from bench.results import Input, Latency, Point, Results, Row, Run
@@ -22,6 +21,7 @@ from bench.stage import BROKER, Stage
 from bench.systems.system import CannotMeasureError, System, label
 from bench.throughput import catch_up
 from streams.broker import EmbeddedKafka
+from streams.errors import HeadraceError
 
 _MOST_LATENCY_RATE = 10_000
 
@@ -119,7 +119,7 @@ class Bench:
             run = await catch_up(
                 self._stage, system, oracle, self._new_folder(name), workers=workers
             )
-        except SystemFailedError as error:
+        except HeadraceError as error:
             self._problem(problems, error)
             return None
         self._say(
@@ -142,7 +142,7 @@ class Bench:
                     warm_s=plan.latency_warm_s,
                     seconds=plan.latency_s,
                 )
-            except SystemFailedError as error:
+            except HeadraceError as error:
                 self._problem(row.problems, error)
                 continue
             for each in row.latencies:
@@ -151,7 +151,7 @@ class Bench:
                     f"p99 {each.p99:.0f} ms, max {each.max:.0f} ms"
                 )
             for problem in problems:
-                self._problem(row.problems, SystemFailedError(problem))
+                self._problem(row.problems, HeadraceError(problem))
             row.latency_ms = _main_latency(row.latencies)
 
     async def _restart(self) -> None:
@@ -162,7 +162,7 @@ class Bench:
             folder = self._new_folder(row.label)
             try:
                 found = await restart(self._stage, system, plan.restart_input, oracle, folder)
-            except SystemFailedError as error:
+            except HeadraceError as error:
                 self._problem(row.problems, error)
                 continue
             row.start_s, row.restored_rows = found.start_s, found.rows
@@ -186,7 +186,7 @@ class Bench:
                     rate=plan.rebalance_rate,
                     warm_s=plan.rebalance_warm_s,
                 )
-            except SystemFailedError as error:
+            except HeadraceError as error:
                 self._problem(row.problems, error)
                 continue
             row.rebalance_pause_ms = pause.kept_ms

