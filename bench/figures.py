@@ -51,14 +51,19 @@ def pace(
 
 
 def profile(seen: Sequence[Observation], total: int) -> list[float]:
-    """Return the rate of each tenth of the input, to show whether the system was warm."""
+    """Return the rate of each tenth of the input, to show whether the system was warm.
+
+    Tenths that one look found done together have one rate.
+    """
     rates: list[float] = []
     last = seen[0]
     for part in range(1, _PROFILE_PARTS + 1):
         wanted = total * part / _PROFILE_PARTS
         step = next((one for one in seen if one.committed >= wanted), seen[-1])
-        seconds = step.at_s - last.at_s
-        rates.append((step.committed - last.committed) / seconds if seconds > 0 else 0.0)
+        if step is last:
+            rates.append(rates[-1] if rates else 0.0)
+            continue
+        rates.append((step.committed - last.committed) / (step.at_s - last.at_s))
         last = step
     return rates
 

@@ -116,6 +116,6 @@ QUICK: Final = replace(
         ("users", (5_000,)),
         ("partitions", (8,)),
         ("workers", (2,)),
-        ("event_bytes", (200, 1000)),
+        ("event_bytes", (1000,)),
     ),
 )

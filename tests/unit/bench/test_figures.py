@@ -49,6 +49,11 @@ def test_the_profile_shows_that_a_system_grew_warm() -> None:
     assert profile(seen, 100)[5:] == [pytest.approx(10.0)] * 5
 
 
+def test_tenths_that_were_done_between_two_looks_have_one_rate() -> None:
+    seen = [Observation(0.0, 0, 0.0), Observation(1.0, 50, 0.0), Observation(3.0, 100, 0.0)]
+    assert profile(seen, 100) == [50.0] * 5 + [25.0] * 5
+
+
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0), (0.0, 1.0)]
 )
