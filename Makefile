@@ -59,13 +59,18 @@ format: $(STAMP) ## Format, and mend what lint can mend
 COMPILE = build/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-header --quiet
 
+# What `headrace bench` compares with, each in an environment of its own.
+PEERS = faust quix
+
 # requirements-runtime.lock is the part of it that container images install: neither tools nor Java.
 # Without annotations and index options: a lock names packages, versions and hashes, no host.
-lock: ## Write both locks anew from pyproject.toml; UPGRADE=1 takes newer indirect versions
+lock: ## Write all locks anew, from pyproject.toml and bench/peers; UPGRADE=1 takes newer indirect versions
 	"$(PYTHON)" -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet uv==$(UV_VERSION)
 	$(COMPILE) --extra dev --extra embedded --extra bench --output-file requirements.lock $(if $(UPGRADE),--upgrade)
 	$(COMPILE) --constraint requirements.lock --output-file requirements-runtime.lock --upgrade
+	for peer in $(PEERS); do $(subst pyproject.toml,bench/peers/$$peer.in,$(COMPILE)) \
+		--output-file bench/peers/$$peer.lock $(if $(UPGRADE),--upgrade) || exit 1; done
 	@rm -rf build/lock
 
 clean: ## Remove what can be made again (the data folder stays)

@@ -83,7 +83,7 @@ def bench(
     if status := run_to_end(work()):
         return status
     show(run.results)
-    if wrong := [p for row in run.results.rows if row.system == "headrace" for p in row.problems]:
+    if wrong := _own_problems(run.results):
         click.echo(f"headrace: not measured as planned: {'; '.join(wrong)}", err=True)
         return 1
     return 0
@@ -111,6 +111,13 @@ def report(*, results: Path, page: Path) -> None:
 
     write_page(load_results(results), page)
     click.echo(f"wrote {page}")
+
+
+def _own_problems(results: Results) -> list[str]:
+    """Return what went wrong with this application; what did with others is theirs."""
+    own = {row.label: row.problems for row in results.rows if row.system == "headrace"}
+    of_points = [point.problems for point in results.points if point.label in own]
+    return [problem for problems in (*own.values(), *of_points) for problem in problems]
 
 
 def _need(*modules: str) -> None:
