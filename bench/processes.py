@@ -17,6 +17,7 @@ from streams.errors import HeadraceError
 
 _KEPT = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "TMPDIR")
 _END_TIMEOUT_S = 30.0
+_KILLED_TIMEOUT_S = 5.0
 _TAIL_CHARACTERS = 400
 _TAIL_LINES = 4
 
@@ -91,11 +92,16 @@ class Running:
         )
 
     def end(self) -> None:
-        """End it, in order within half a minute, else by force. Returning proves that it is gone."""
+        """End it, in order within half a minute, else by force. Returning proves that it is gone.
+
+        What it started and left behind is killed.
+        """
         children = []
         with contextlib.suppress(psutil.NoSuchProcess):
             children = psutil.Process(self.process.pid).children(recursive=True)
         end_child(self.process, term_timeout_s=_END_TIMEOUT_S)
         for child in children:
-            if child.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
+        # Nobody's children any more: one that is not reaped stays there, dead.
+        psutil.wait_procs(children, timeout=_KILLED_TIMEOUT_S)
