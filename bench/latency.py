@@ -25,7 +25,10 @@ LATENCY_INTERVAL_MS = 100
 """Between commits, for systems that have to be told: the default here and of Kafka Streams v2."""
 _TICK_S = 0.01
 _READY_TIMEOUT_S = 120.0
-_SEEN_TIMEOUT_S = 20.0
+_SEEN_TIMEOUT_S = 60.0
+_CAUGHT_UP_TIMEOUT_S = 60.0
+_MOST_BEHIND_S = 5.0
+_LATE_S = 0.5
 _LOOK_S = 0.05
 _SEED = 7
 
@@ -44,29 +47,26 @@ class Load:
     Due, not sent: where the writer itself is held up, that counts as latency too.
     """
 
-    def __init__(self, writer: Writer, orders: Orders, oracle: Oracle) -> None:
-        self.oracle = oracle
-        self.written = 0
+    def __init__(self, stage: Stage, writer: Writer, orders: Orders) -> None:
+        self._stage = stage
         self._writer = writer
         self._orders = orders
 
-    async def run(self, rate: int, seconds: float) -> None:
-        """Write at `rate` a second for so long."""
+    async def run(self, rate: int, seconds: float) -> float:
+        """Write at `rate` a second for so long; return how many seconds late it was in the end."""
         start_s = time.time()
-        sent = 0
-        while (passed_s := time.time() - start_s) < seconds:
-            due = int(passed_s * rate)
+        wanted, sent = int(rate * seconds), 0
+        while sent < wanted and time.time() - start_s < seconds + _MOST_BEHIND_S:
+            due = min(wanted, int((time.time() - start_s) * rate), sent + max(1, rate // 10))
             for number in range(sent, due):
-                await self._write(start_s + number / rate)
+                due_s = start_s + number / rate
+                key, value = self._orders.at(int(due_s * 1000), b"-%d" % (due_s * 1_000_000))
+                await self._writer.write(key, value)
             await self._writer.flush()
+            self._stage.total += due - sent
             sent = due
             await asyncio.sleep(_TICK_S)
-        self.written += sent
-
-    async def _write(self, due_s: float) -> None:
-        key, value = self._orders.at(int(due_s * 1000), b"-%d" % (due_s * 1_000_000))
-        self.oracle.add(value)
-        await self._writer.write(key, value)
+        return time.time() - start_s - seconds
 
 
 class Onlooker:
@@ -121,21 +121,39 @@ class Onlooker:
 class Scene(NamedTuple):
     """A system at work under a load, and who looks on."""
 
+    stage: Stage
+    group: str
     load: Load
     onlooker: Onlooker
     running: list[Running]
 
-    async def all_seen(self) -> bool:
-        """Wait for every event that must come; return whether all came in time.
+    async def caught_up(self) -> bool:
+        """Wait until all that was written is committed; return whether that was soon.
 
         Raises SystemFailedError where the process has ended.
         """
-        expected = self.load.oracle.events[HIGH_VALUE]
-        arrivals = self.onlooker.arrivals
-        if await self.onlooker.until(lambda: expected.keys() <= arrivals.keys(), _SEEN_TIMEOUT_S):
-            return True
-        self.running[0].check()
-        return False
+        deadline = time.monotonic() + _CAUGHT_UP_TIMEOUT_S
+        while await self.stage.committed(self.group) < self.stage.total:
+            self.running[0].check()
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_LOOK_S)
+        return True
+
+    async def check(self, users: int) -> Oracle:
+        """Return what must have come of all that was written, when every event of it was seen.
+
+        Raises SystemFailedError if one is not.
+        """
+        oracle = await self.stage.expected(users)
+        expected, arrivals = oracle.events[HIGH_VALUE], self.onlooker.arrivals
+        if not await self.onlooker.until(
+            lambda: expected.keys() == arrivals.keys(), _SEEN_TIMEOUT_S
+        ):
+            missing = len(expected.keys() - arrivals.keys())
+            others = len(arrivals.keys() - expected.keys())
+            raise self.running[0].failure(f"left out {missing:,} events and made {others:,} up")
+        return oracle
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +168,7 @@ async def scene(
         Onlooker(stage) as onlooker,
         at_work(stage, system, app_id, folder, commit_interval_ms=LATENCY_INTERVAL_MS) as running,
     ):
-        load = Load(writer, orders, Oracle(wanted.users))
+        load = Load(stage, writer, orders)
         ready = asyncio.ensure_future(
             onlooker.until(lambda: bool(onlooker.arrivals), _READY_TIMEOUT_S)
         )
@@ -159,7 +177,7 @@ async def scene(
             running[0].check()
         if not await ready:
             raise running[0].failure(f"emitted nothing for {_READY_TIMEOUT_S:g} s")
-        yield Scene(load, onlooker, running)
+        yield Scene(stage, system.group(app_id), load, onlooker, running)
 
 
 async def latencies(
@@ -177,27 +195,32 @@ async def latencies(
     Then it ends. Raises SystemFailedError, also where tables or events are wrong in the end.
     """
     app_id = f"bench-{folder.name}"
-    found: list[Latency] = []
+    times: dict[int, tuple[float, float]] = {}
+    problems: list[str] = []
     async with scene(stage, system, wanted, app_id, folder) as at:
         for rate in rates:
             await at.load.run(rate, warm_s)
             start_s = time.time()
-            await at.load.run(rate, seconds)
-            end_s = time.time()
-            if not await at.all_seen():
-                return found, [f"{label(system)} does not follow {rate:,} events a second"]
-            arrivals = at.onlooker.arrivals.values()
-            within = [each for each in arrivals if start_s <= each.sent_s < end_s]
-            found.append(_latency(rate, within))
-        stage.total = at.load.written
-        await Watch(stage, system.group(app_id), at.running).until(stage.total)
-    await check(stage, system, app_id, at.load.oracle)
-    return found, []
+            late_s = await at.load.run(rate, seconds)
+            if late_s > _LATE_S:
+                problems.append(f"this machine could not write {rate:,} events a second beside it")
+            elif not await at.caught_up():
+                problems.append(f"{label(system)} does not follow {rate:,} events a second")
+            else:
+                times[rate] = start_s, start_s + seconds
+                continue
+            break
+        await Watch(stage, at.group, at.running).until(stage.total)
+        oracle = await at.check(wanted.users)
+        arrivals = list(at.onlooker.arrivals.values())
+    await check(stage, system, app_id, oracle)
+    return [_latency(rate, between, arrivals) for rate, between in times.items()], problems
 
 
-def _latency(rate: int, arrivals: list[Arrival]) -> Latency:
-    """Return the percentiles. Raise ValueError if there are no arrivals."""
-    ms = sorted((each.seen_s - each.sent_s) * 1000 for each in arrivals)
+def _latency(rate: int, between: tuple[float, float], arrivals: list[Arrival]) -> Latency:
+    """Return the percentiles of what was due between two times. Raise ValueError if nothing was."""
+    within = [each for each in arrivals if between[0] <= each.sent_s < between[1]]
+    ms = sorted((each.seen_s - each.sent_s) * 1000 for each in within)
     return Latency(
         rate=rate,
         events=len(ms),

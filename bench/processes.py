@@ -17,7 +17,7 @@ from streams.errors import HeadraceError
 
 _KEPT = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "TMPDIR")
 _END_TIMEOUT_S = 30.0
-_KILLED_TIMEOUT_S = 5.0
+_KILLED_TIMEOUT_S = 1.0
 _TAIL_CHARACTERS = 400
 _TAIL_LINES = 4
 

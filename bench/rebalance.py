@@ -43,8 +43,9 @@ async def rebalance_pause(
         with Running(system.command(place), place.folder, label(system)) as second:
             after = await _settled(stage, group, at, second, rate)
             end_s = time.time()
-            if not await at.all_seen():
-                raise SystemFailedError(f"{label(system)}: events are missing after the rebalance")
+            if not await at.caught_up():
+                raise second.failure("did not catch up after the rebalance")
+            await at.check(wanted.users)
     kept = {number for number, owner in after.items() if before.get(number) == owner}
     if not kept or len(kept) == len(before):
         raise SystemFailedError(f"{label(system)}: {len(kept)} of {len(before)} tasks were kept")

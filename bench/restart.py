@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.latency import LATENCY_INTERVAL_MS
-from bench.oracle import Oracle
 from bench.orders import Orders
 from bench.processes import Running
 from bench.results import Input
@@ -39,13 +38,10 @@ class _Tried(NamedTuple):
     system: System
     app_id: str
     folder: Path
-    oracle: Oracle
     orders: Orders
 
 
-async def restart(
-    stage: Stage, system: System, wanted: Input, oracle: Oracle, folder: Path
-) -> Restart:
+async def restart(stage: Stage, system: System, wanted: Input, folder: Path) -> Restart:
     """Measure both on tables that hold the stage's orders. Raises SystemFailedError.
 
     What restoring takes is the difference of the two starts, so that neither Java's start nor
@@ -56,11 +52,12 @@ async def restart(
     async with at_work(stage, system, app_id, folder) as running:
         await Watch(stage, system.group(app_id), running).until(stage.total)
     orders = Orders(seed=_SEED, users=wanted.users, event_bytes=wanted.event_bytes)
-    tried = _Tried(stage, system, app_id, folder, oracle, orders)
+    tried = _Tried(stage, system, app_id, folder, orders)
     start_s = await _start(tried)
     shutil.rmtree(folder / "worker-0")
-    rows = sum(len(rows) for rows in oracle.tables.values())
     restore_s = await _start(tried) - start_s
+    oracle = await stage.expected(wanted.users)
+    rows = sum(len(rows) for rows in oracle.tables.values())
     await check(stage, system, app_id, oracle)
     return Restart(start_s, rows, rows / restore_s if restore_s > start_s / 10 else None)
 
@@ -71,7 +68,6 @@ async def _start(tried: _Tried) -> float:
     async with Writer(stage.client, stage.partitions) as writer:
         for _ in range(_MORE_ORDERS):
             key, value = tried.orders.at(round(time.time() * 1000), b"-again")
-            tried.oracle.add(value)
             await writer.write(key, value)
     stage.total += _MORE_ORDERS
     group = tried.system.group(tried.app_id)

@@ -158,10 +158,10 @@ class Bench:
         plan = self._plan
         for system in self._ready(plan.compared):
             row = self._rows[label(system)]
-            oracle = await self._load(plan.restart_input)
+            await self._load(plan.restart_input)
             folder = self._new_folder(row.label)
             try:
-                found = await restart(self._stage, system, plan.restart_input, oracle, folder)
+                found = await restart(self._stage, system, plan.restart_input, folder)
             except HeadraceError as error:
                 self._problem(row.problems, error)
                 continue

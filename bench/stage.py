@@ -66,14 +66,25 @@ class Stage:
     async def load(self, wanted: Input) -> Oracle:
         """Have these orders in the topic, and no other topic; return what must come of them."""
         await self.empty(wanted.partitions)
-        oracle = Oracle(wanted.users)
         orders = Orders(seed=_SEED, users=wanted.users, event_bytes=wanted.event_bytes)
         made = orders.history(wanted.events, round(time.time() * 1000))
         async with Writer(self.client, wanted.partitions) as writer:
             for key, value in made:
-                oracle.add(value)
                 await writer.write(key, value)
         self.total = wanted.events
+        return await self.expected(wanted.users)
+
+    async def expected(self, users: int) -> Oracle:
+        """Return what must come of the orders as they lie in the topic."""
+        oracle = Oracle(users)
+        for partition in range(self.partitions):
+            async for records in self.read([ORDERS], partition):
+                for record in records:
+                    oracle.add(record.value)
+        if oracle.total.orders != self.total:
+            raise HeadraceError(
+                f"{oracle.total.orders:,} orders are in the topic, {self.total:,} were written"
+            )
         return oracle
 
     async def empty(self, partitions: int) -> None:
