@@ -18,7 +18,7 @@ from bench.rebalance import rebalance_pause
 from bench.restart import restart
 from bench.results import Input, Latency, Point, Results, Row, Run
 from bench.stage import BROKER, Stage
-from bench.systems.system import CannotMeasureError, System, label
+from bench.systems.system import BUILD, CannotMeasureError, System, label
 from bench.throughput import catch_up
 from streams.broker import EmbeddedKafka
 from streams.errors import HeadraceError
@@ -47,7 +47,9 @@ class Bench:
     async def run(self) -> Results:
         """Measure everything. Raises HeadraceError where the broker itself cannot be had."""
         self._prepare()
-        with tempfile.TemporaryDirectory(prefix="headrace-bench-") as temporary:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        # Beside what is built: a system's folder for temporary files may lie in memory.
+        with tempfile.TemporaryDirectory(dir=BUILD, prefix="run-") as temporary:
             self._folder = Path(temporary)
             data = self._folder / "kafka"
             self._say(f"starting Kafka {self.results.machine.kafka}")
