@@ -242,7 +242,12 @@ class Bench:
 
 
 def _summarize(of: Row | Point) -> None:
-    """Set the figures of several runs: medians, and the highest memory."""
+    """Set the figures of several runs: medians, and the highest memory.
+
+    Who was wrong in one of them, or failed, has none.
+    """
+    if of.problems:
+        of.runs.clear()
     if not of.runs:
         return
     rates = spread([run.events_per_s for run in of.runs])

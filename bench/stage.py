@@ -34,7 +34,7 @@ BROKER: Final = {
     # What is written stays as it was written, so that the logs' sizes tell who sent how much.
     "log.cleaner.backoff.ms": "86400000",
     "log.segment.delete.delay.ms": "1000",
-    # A minute by default; a killed system's transaction would hold up the next reader as long.
+    # 10 s by default: what somebody died over holds up readers for less.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
 }
 """The broker's settings beside those of the embedded Kafka: the same for all systems."""

@@ -1,4 +1,4 @@
-"""Every system that is measured, in the order in which it is.
+"""Every system that is measured, in the order in which it is; those with one input side by side.
 
 Bytewax 0.21.1 is not: its Kafka source takes part in no consumer group and commits no offsets
 (`bytewax/connectors/kafka`: "group.id": "BYTEWAX_IGNORED"), its state goes to SQLite files of its
@@ -23,10 +23,10 @@ ALL: tuple[System, ...] = (
     KafkaStreams("at_least_once"),
     KafkaStreams("exactly_once", threads=2),
     KafkaStreams("at_least_once", threads=2),
+    AiokafkaRead(),
     Quix("exactly_once"),
     Quix("at_least_once"),
     Faust(),
-    AiokafkaRead(),
 )
 LABELS = {label(system): system for system in ALL}
 
