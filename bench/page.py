@@ -41,7 +41,7 @@ def _sections(results: Results, charts: Sequence[tuple[str, str]]) -> Iterator[s
     if any(row.latencies for row in results.rows):
         yield "### Latency"
         yield _latency(results)
-    if any(row.start_s is not None for row in results.rows):
+    if any(row.start_s or row.rebalance_pause_ms for row in results.rows):
         yield "### Starts and rebalances"
         yield _starts(results)
     if results.points:
@@ -86,7 +86,7 @@ def _catching_up(row: Row, ours: float | None) -> tuple[str, ...]:
         row.label,
         _number(row.events_per_s),
         both if row.runs else "",
-        f"{ours / row.events_per_s:.1f} times as many" if ours and row.events_per_s else "",
+        _times(ours, row.events_per_s) if row.label != OURS else "",
         _number(row.cpu_s_per_million, 1),
         _number(row.peak_rss_mb),
         _number(row.broker_bytes_per_event),
@@ -112,35 +112,43 @@ def _at(row: Row, rate: int) -> str:
 
 def _starts(results: Results) -> str:
     return _table(
-        ("system", "start to first commit", "rows", "restored a second", "pause of kept tasks"),
+        ("system", "start to first commit, s", "rows", "restored a second", "pause, ms"),
         (
             (
                 row.label,
-                f"{_number(row.start_s, 1)} s",
+                _number(row.start_s, 1),
                 _number(row.restored_rows),
                 _number(row.restore_rows_per_s),
-                f"{_number(row.rebalance_pause_ms)} ms",
+                _number(row.rebalance_pause_ms),
             )
             for row in results.rows
-            if row.start_s is not None
+            if row.start_s is not None or row.rebalance_pause_ms is not None
         ),
     )
 
 
 def _points(results: Results) -> str:
+    ours = {(p.axis, p.value): p.events_per_s for p in results.points if p.label == OURS}
     return _table(
-        ("", "system", "events/s", "peak MB", "events"),
+        ("", "system", "events/s", f"{OURS} does", "peak MB", "events"),
         (
             (
                 f"{point.axis} {point.value:,}",
                 point.label,
                 _number(point.events_per_s),
+                _times(ours.get((point.axis, point.value)), point.events_per_s)
+                if point.label != OURS
+                else "",
                 _number(point.peak_rss_mb),
                 "; ".join(point.problems) or _number(point.input.events),
             )
             for point in results.points
         ),
     )
+
+
+def _times(ours: float | None, theirs: float | None) -> str:
+    return f"{ours / theirs:.1f} times as many" if ours and theirs else ""
 
 
 def _number(value: float | None, digits: int = 0) -> str:
