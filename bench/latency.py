@@ -24,6 +24,7 @@ from bench.work import HIGH_VALUE
 LATENCY_INTERVAL_MS = 100
 """Between commits, for systems that have to be told: the default here and of Kafka Streams v2."""
 _TICK_S = 0.01
+_FIRST_RATE = 100
 _READY_TIMEOUT_S = 120.0
 _SEEN_TIMEOUT_S = 60.0
 _CAUGHT_UP_TIMEOUT_S = 60.0
@@ -173,11 +174,14 @@ async def scene(
             onlooker.until(lambda: bool(onlooker.arrivals), _READY_TIMEOUT_S)
         )
         while not ready.done():
-            await load.run(1_000, 0.2)
+            await load.run(_FIRST_RATE, 0.2)
             running[0].check()
         if not await ready:
             raise running[0].failure(f"emitted nothing for {_READY_TIMEOUT_S:g} s")
-        yield Scene(stage, system.group(app_id), load, onlooker, running)
+        at = Scene(stage, system.group(app_id), load, onlooker, running)
+        if not await at.caught_up():  # what waited for its start must not wait for its first rate
+            raise running[0].failure(f"does not follow {_FIRST_RATE} events a second")
+        yield at
 
 
 async def latencies(
