@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped] # it ships no types; jgo brings it
+import psutil
 import pytest
 
 from streams.broker import EmbeddedKafka
