@@ -52,7 +52,7 @@ def bench(
     Other systems are installed into build/bench when they are first measured; one that cannot be
     had is named and left out. docs/performance.md tells how it is measured.
 
-    Takes hours; --quick three minutes. Let nothing else run on the machine meanwhile.
+    Takes about two hours; --quick some minutes. Let nothing else run on the machine meanwhile.
 
     \b
     Examples:

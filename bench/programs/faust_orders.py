@@ -24,8 +24,7 @@ app = faust.App(
     value_serializer="json",
     topic_allow_declare=True,
     topic_disable_leader=True,  # a topic of its own that the work does not need
-    # Of tables that are made: one partition for each of the input's.
-    topic_partitions=int(os.environ.get("BENCH_PARTITIONS", "4")),
+    topic_partitions=4,  # of changelogs that are made: as many as the input has
     producer_compression_type="lz4",
     broker_commit_interval=int(os.environ["BENCH_COMMIT_INTERVAL_MS"]) / 1000,
     consumer_auto_offset_reset="earliest",

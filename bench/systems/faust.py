@@ -13,7 +13,7 @@ from bench.work import MINUTE_MS, Row, TableName, minute_key
 
 _ENVIRONMENT: Final = Environment("faust", "faust-streaming")
 
-_ARGUMENTS: Final = ("-A", "faust_orders", "-l", "warn", "worker", "--without-web")
+_ARGUMENTS: Final = ("-A", "faust_orders", "-L", "uvloop", "-l", "warn", "worker", "--without-web")
 
 
 class _Row(msgspec.Struct):
