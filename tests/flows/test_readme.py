@@ -105,7 +105,7 @@ def test_the_demo_s_words_are_those_that_it_shows() -> None:
 
 
 def test_what_it_says_is_not_there_is_not_there() -> None:
-    (listed,) = re.findall(r"The commands (.*?) do not exist", README)
+    (listed,) = re.findall(r"The commands? (.*?) do(?:es)? not exist", README)
     missing = set(re.findall(r"`(\w+)`", listed))
     assert missing
     assert missing & COMMANDS.keys() == set()
