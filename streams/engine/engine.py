@@ -214,7 +214,7 @@ class Engine:
             self.fail(error)
 
     def _adopt(self, partitions: Collection[TopicPartition]) -> None:
-        if self._leaving:  # everything is handed over already; the group hears of it in a moment
+        if self._leaving or self.failed.done():  # the group hears of it in a moment
             return
         wanted = dict(map(self._task_of, partitions))
         source, grouping = self._source, self._grouping

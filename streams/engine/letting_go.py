@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from streams.engine.committing import start_commit
+from streams.engine.committing import start_commit, why_failed
 from streams.engine.giving_up import RETRIED, give_up, text_of
 from streams.engine.task import Task
 
@@ -29,9 +29,9 @@ async def _commit_last(task: Task) -> None:
     try:
         async with asyncio.timeout(task.config.revoke_timeout_s()):
             if task.commit is not None:
-                await task.commit
+                await _end_of(task.commit)
             if task.epoch.positions:
-                await start_commit(task)
+                await _end_of(start_commit(task))
     except RETRIED as error:
         why = text_of(error)
         log.warning("%s: not committed before the hand-over (%s); it is done again", task.id, why)
@@ -39,6 +39,13 @@ async def _commit_last(task: Task) -> None:
         give_up(task, error)
     finally:
         task.commit = None
+
+
+async def _end_of(commit: asyncio.Task[None]) -> None:
+    """Wait for a commit. Raises what it failed with; one that was cancelled would else cancel who waits."""
+    await asyncio.wait({commit})
+    if (error := why_failed(commit)) is not None:
+        raise error
 
 
 async def _cancel(commit: asyncio.Task[None] | None) -> None:

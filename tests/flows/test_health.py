@@ -12,6 +12,7 @@ from streams.engine.records import TopicPartition
 from streams.errors import HeadraceError
 from streams.testing import Driver
 from streams.topics import ORDERS
+from tables.definitions import USER_ORDERS
 from tests.flows.stories import orders
 
 
@@ -87,3 +88,26 @@ def test_a_worker_whose_last_commit_an_error_ends_leaves_no_transaction_open(
     with pytest.raises(HeadraceError, match="a right is missing"):
         driver._do(asyncio.wait_for(stopping[0], timeout=20))
     assert held_up(driver) == []
+
+
+def test_a_last_commit_that_nobody_called_off_and_that_was_cancelled_stops_no_stop(
+    driver: Driver,
+) -> None:
+    stopping: list[asyncio.Future[None]] = []
+
+    def cancel(_step: Step) -> None:
+        commit = asyncio.current_task()
+        assert commit is not None
+        commit.cancel()
+
+    def stop(_step: Step) -> None:
+        failpoints.arm(Step.COMMIT_BEFORE_END, failpoints.on_visit(1, cancel))
+        stopping.append(asyncio.ensure_future(engine_of(driver).stop()))
+
+    failpoints.arm(Step.PROCESS_AFTER_BATCH, failpoints.on_visit(1, stop))
+    driver.pipe(ORDERS, orders(range(5)), settle=False)
+    driver._do(driver._until(lambda: bool(stopping)))
+    driver._do(asyncio.wait_for(stopping[0], timeout=20))
+    driver.restart()
+    driver.settle()
+    assert driver.table(USER_ORDERS)
