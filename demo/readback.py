@@ -180,15 +180,21 @@ def read_disk(folders: Iterable[Path], partitions: int | range) -> Disk:
     for subtopology in subtopologies(TOPOLOGY):
         tables = [table.name for table in subtopology.tables if table.name in CHECKED]
         for number in numbers:
-            paths = [folder / subtopology.task_id(number) for folder in folders]
+            task_id = subtopology.task_id(number)
+            paths = [folder / task_id for folder in folders]
             stores = [Store(path, read_only=True) for path in paths if path.exists()]
             try:
-                if stores:
-                    _read_store(max(stores, key=_stands_at), tables, number, disk)
+                if own := [store for store in stores if _is_of(task_id, store)]:
+                    _read_store(max(own, key=_stands_at), tables, number, disk)
             finally:
                 for store in stores:
                     store.close()
     return disk
+
+
+def _is_of(task_id: str, store: Store) -> bool:
+    """Tell whether a store holds the task whose name its folder has: workers use no other."""
+    return (store.position() or _NOWHERE).task in {"", task_id}
 
 
 def _stands_at(store: Store) -> int:

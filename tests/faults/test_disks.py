@@ -119,6 +119,8 @@ async def test_a_folder_that_belongs_elsewhere_is_rebuilt_not_used(
     async with start_trial(seed, users=_USERS) as trial:
         await trial.produce(8_000)
         one, other = trial.start_workers(2)
+        for worker in (one, other):
+            await worker.says("taken, reads on")
         await trial.done(0.5)
         one.kill()
         old = trial.folder / "an-older-time"

@@ -54,8 +54,7 @@ async def test_workers_that_are_ended_while_kafka_is_down_are_out_within_a_minut
         for worker in workers:
             worker.start()
         for worker in workers:
-            await worker.says("connecting to")
-        await trial.goes_on()
+            await worker.says("taken, reads on")
         await trial.hit("SIGTERM while the broker is gone")
         trial.kafka.kill(0)
         await _end_all(workers)
