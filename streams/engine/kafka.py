@@ -39,7 +39,7 @@ from streams.engine.kafka_client import (
 from streams.engine.kafka_follower import KafkaFollower
 from streams.engine.kafka_member import KafkaSource
 from streams.engine.kafka_once import send_once
-from streams.engine.kafka_sender import remember_what_is_open, requests_of
+from streams.engine.kafka_sender import requests_of
 from streams.engine.kafka_topics import TopicsRequest, topic_states
 from streams.engine.records import Outgoing, Run, TopicPartition
 from streams.engine.runs import AS_RUNS, install, join
@@ -246,7 +246,6 @@ class KafkaProducer:
             linger_ms=0,
         )
         send_once(self._producer)
-        remember_what_is_open(self._producer)
         self._requests = requests_of(self._producer)
 
     async def start(self) -> None:
@@ -267,8 +266,9 @@ class KafkaProducer:
         error = waiter.exception() if waiter is not None and waiter.done() else None
         if error is not None:
             raise_denial(error)
-            kind = FencedError if isinstance(error, FENCED) else CommitFailedError
-            raise kind(error_text(error))
+            raise (FencedError if isinstance(error, FENCED) else CommitFailedError)(
+                error_text(error)
+            )
 
     async def send(
         self, partition: int, records: Mapping[str, Sequence[Outgoing]]
@@ -330,14 +330,13 @@ class KafkaProducer:
 
     async def abort(self) -> None:
         """End an open transaction without what was sent in it; one that is being ended, ends as it does."""
+        self._refuse_if_over()
         manager = self._producer._txn_manager  # noqa: SLF001
         match manager.state:
             case TransactionState.IN_TRANSACTION | TransactionState.ABORTABLE_ERROR:
                 await commit_step(self._producer.abort_transaction())
             case TransactionState.COMMITTING_TRANSACTION | TransactionState.ABORTING_TRANSACTION:
                 await commit_step(asyncio.shield(manager.wait_for_transaction_end()))
-            case _:
-                self._refuse_if_over()
 
     def abandon(self) -> None:
         """Stop using this producer, now: aiokafka's stop() waits without end for a broken one."""

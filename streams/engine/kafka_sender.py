@@ -1,4 +1,4 @@
-"""What aiokafka's producer leaves behind when it is ended: requests that run on, and an open transaction.
+"""What aiokafka's producer runs beside its sender, and does not end with it.
 
 Each request of the sender is a task. A sender that is cancelled waits for them, and some wait for good:
 for a coordinator that nobody looks for any more, or for batches that nobody sends.
@@ -35,21 +35,3 @@ def requests_of(producer: AIOKafkaProducer) -> set[asyncio.Task[Any]]:
     sender._maybe_do_transactional_request = asking  # noqa: SLF001
     sender._send_produce_req = producing  # noqa: SLF001
     return running
-
-
-def remember_what_is_open(producer: AIOKafkaProducer) -> None:
-    """Have a transaction that a missing right has ended still be aborted.
-
-    aiokafka forgets then to which partitions it sent: it takes the transaction for an empty one, and
-    tells Kafka nothing of its end.
-    """
-    manager = producer._txn_manager  # noqa: SLF001
-    end = manager.error_transaction
-
-    def ending(error: Exception) -> None:
-        partitions, group = [*manager._txn_partitions], manager._txn_consumer_group  # noqa: SLF001
-        end(error)
-        manager._txn_partitions.update(partitions)  # noqa: SLF001
-        manager._txn_consumer_group = group  # noqa: SLF001
-
-    manager.error_transaction = ending
