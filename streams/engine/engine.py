@@ -44,6 +44,7 @@ from streams.engine.store import StoreMemory
 from streams.engine.taking import use
 from streams.engine.takings import Takings
 from streams.engine.task import State, Task
+from streams.errors import AccessDeniedError
 
 log = logging.getLogger(__name__)
 
@@ -160,19 +161,23 @@ class Engine:
         """Finish the batch, commit, let go of everything and leave the group."""
         self._leaving = True
         loop, self._loop = self._loop, None
-        is_handed_over = True
+        ended_by: BaseException | None = None
         try:
             if loop is not None and not self.failed.done():
                 await self._hand_over(close=True)
-        except Exception:
-            is_handed_over = False
+        except Exception as error:
+            ended_by = error
             raise
         finally:
+            if self.failed.done():
+                ended_by = self.failed.exception()
             if loop is not None and self._source is not None:
                 self._beside.call_off(loop)
-                if self.failed.done() or not is_handed_over:
+                if ended_by is not None:
                     await self._takings.call_off()
-                    await abort_all(self.tasks.values())
+                    # Who is denied a right is refused the end of its transactions, too: they time out.
+                    if not isinstance(ended_by, AccessDeniedError):
+                        await abort_all(self.tasks.values())
                 await self._source.stop()
             await self._end_everything()
 
