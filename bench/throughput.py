@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from bench.figures import Observation, pace, profile
@@ -13,7 +13,7 @@ from bench.oracle import Oracle, TableCheck, Told, event_differences, told
 from bench.processes import Running, SystemFailedError, Usage
 from bench.results import Run
 from bench.stage import Stage
-from bench.systems.system import Place, System, label
+from bench.systems.system import ChangelogRecord, Keeper, Place, System, does_the_work, label
 from bench.work import OUTPUTS, TABLES
 
 CATCH_UP_INTERVAL_MS = 1_000
@@ -105,7 +105,7 @@ async def at_work(
 
 async def check(stage: Stage, system: System, app_id: str, oracle: Oracle) -> None:
     """Compare events and tables with the oracle's. Raises SystemFailedError, with the first ones."""
-    if not system.does_the_work:
+    if not does_the_work(system):
         return
     wrong = [line async for line in _differences(stage, system, app_id, oracle)]
     if wrong:
@@ -113,7 +113,7 @@ async def check(stage: Stage, system: System, app_id: str, oracle: Oracle) -> No
 
 
 async def _differences(
-    stage: Stage, system: System, app_id: str, oracle: Oracle
+    stage: Stage, system: Keeper, app_id: str, oracle: Oracle
 ) -> AsyncIterator[str]:
     for topic in OUTPUTS:
         events: list[Told] = []
@@ -131,21 +131,16 @@ async def _differences(
         for partition in range(stage.partitions):
             last: dict[bytes, bytes] = {}
             async for records in stage.read([topic], partition):
-                _fold(last, [record for record in records if system.is_row(record)])
+                _fold(last, filter(system.is_row, records))
             table_check.add(system.row(table, key, value) for key, value in last.items())
-        for line in _lines(table_check):
+        for line in table_check.differences():
             yield line
 
 
-def _lines(table_check: TableCheck) -> Iterator[str]:
-    return table_check.differences()
-
-
-def _fold(last: dict[bytes, bytes], records: Sequence[object]) -> None:
+def _fold(last: dict[bytes, bytes], records: Iterable[ChangelogRecord]) -> None:
     """Keep each key's last value; a record without one removes it."""
     for record in records:
-        key, value = record.key, record.value  # type: ignore[attr-defined]
-        if value is None:
-            last.pop(key, None)
+        if record.value is None:
+            last.pop(record.key, None)
         else:
-            last[key] = value
+            last[record.key] = record.value

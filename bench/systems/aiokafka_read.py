@@ -6,8 +6,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from bench.systems.system import ROOT, ChangelogRecord, Command, Guarantee, Place
-from bench.work import Row, TableName
+from bench.systems.system import ROOT, Command, Guarantee, Place
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,3 @@ class AiokafkaRead:
     def group(self, app_id: str) -> str:
         """Return the application id."""
         return app_id
-
-    def changelog(self, app_id: str, table: TableName) -> str:
-        """Raise NotImplementedError: it keeps nothing."""
-        raise NotImplementedError(f"{self.name} has no changelog {app_id} {table}")
-
-    def row(self, table: TableName, key: bytes, value: bytes) -> tuple[str, Row]:
-        """Raise NotImplementedError: it keeps nothing."""
-        raise NotImplementedError(f"{self.name} has no rows in {table}: {key!r} {value!r}")
-
-    def is_row(self, record: ChangelogRecord) -> bool:
-        """Raise NotImplementedError: it keeps nothing."""
-        raise NotImplementedError(f"{self.name} has no changelog: {record}")

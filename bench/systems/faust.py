@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from bench.environments import Environment
-from bench.systems.system import ROOT, ChangelogRecord, Command, Guarantee, Place
+from bench.systems.system import ROOT, Command, Guarantee, Place, Usual, counted
 from bench.work import MINUTE_MS, Row, TableName, minute_key
 
 _ENVIRONMENT: Final = Environment("faust", "faust-streaming")
@@ -16,16 +16,8 @@ _ENVIRONMENT: Final = Environment("faust", "faust-streaming")
 _ARGUMENTS: Final = ("-A", "faust_orders", "-L", "uvloop", "-l", "warn", "worker", "--without-web")
 
 
-class _Row(msgspec.Struct):
-    orders: int
-    amount_cents: int
-
-
-_decode = msgspec.json.Decoder(_Row).decode
-
-
 @dataclass(frozen=True)
-class Faust:
+class Faust(Usual):
     """bench/programs/faust_orders.py, by Faust's own worker command."""
 
     guarantee: Guarantee = "at_least_once"
@@ -52,24 +44,11 @@ class Faust:
             },
         )
 
-    def group(self, app_id: str) -> str:
-        """Return the application id."""
-        return app_id
-
-    def changelog(self, app_id: str, table: TableName) -> str:
-        """Return `<application id>-<table>-changelog`."""
-        return f"{app_id}-{table}-changelog"
-
     def row(self, table: TableName, key: bytes, value: bytes) -> tuple[str, Row]:
         """Return a row; a window's key is [user, [start, end]], in seconds, JSON as all."""
-        row = _decode(value)
         name = msgspec.json.decode(key)
         if table == "user_order_minutes":
             user, (start_s, _) = name
             start_ms = round(start_s * 1000)
             name = minute_key(user, start_ms - start_ms % MINUTE_MS)
-        return name, Row(row.orders, row.amount_cents)
-
-    def is_row(self, record: ChangelogRecord) -> bool:  # noqa: ARG002 - there is nothing else
-        """Tell that it is."""
-        return True
+        return name, counted(value)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import msgspec
 
-from bench.systems.system import ROOT, ChangelogRecord, Command, Guarantee, Place
+from bench.systems.system import ROOT, Command, Guarantee, Place, Usual
 from bench.work import Row, TableName
 
 
@@ -21,7 +21,7 @@ _decode = msgspec.json.Decoder(_Row).decode
 
 
 @dataclass(frozen=True)
-class Headrace:
+class Headrace(Usual):
     """As `headrace worker` runs it, with its own defaults."""
 
     guarantee: Guarantee
@@ -55,19 +55,7 @@ class Headrace:
             },
         )
 
-    def group(self, app_id: str) -> str:
-        """Return the application id."""
-        return app_id
-
-    def changelog(self, app_id: str, table: TableName) -> str:
-        """Return the topic that docs/contract.md names."""
-        return f"{app_id}-{table}-changelog"
-
     def row(self, table: TableName, key: bytes, value: bytes) -> tuple[str, Row]:  # noqa: ARG002 - both have one form
         """Return what docs/contract.md says of a row."""
         row = _decode(value)
         return key.decode(), Row(row.orders, round(row.amount * 100))
-
-    def is_row(self, record: ChangelogRecord) -> bool:  # noqa: ARG002 - there is nothing else
-        """Tell that it is."""
-        return True

@@ -7,26 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bench import java
-from bench.systems.system import ChangelogRecord, Command, Guarantee, Place
+from bench.systems.system import Command, Guarantee, Place, Usual, counted
 from bench.work import Row, TableName, minute_key
 
 _WINDOW: Final = struct.Struct(">qi")  # start, ms, and a number that is 0
 _GUARANTEES: Final = {"exactly_once": "exactly_once_v2", "at_least_once": "at_least_once"}
 
 
-class _Row(msgspec.Struct):
-    orders: int
-    amount_cents: int
-
-
-_decode = msgspec.json.Decoder(_Row).decode
-
-
 @dataclass(frozen=True)
-class KafkaStreams:
+class KafkaStreams(Usual):
     """bench/programs/OrderStreams.java with its makers' recommended settings."""
 
     guarantee: Guarantee
@@ -79,24 +69,11 @@ class KafkaStreams:
             "consumer.auto.offset.reset": "earliest",
         }
 
-    def group(self, app_id: str) -> str:
-        """Return the application id."""
-        return app_id
-
-    def changelog(self, app_id: str, table: TableName) -> str:
-        """Return `<application id>-<table>-changelog`."""
-        return f"{app_id}-{table}-changelog"
-
     def row(self, table: TableName, key: bytes, value: bytes) -> tuple[str, Row]:
         """Return a row; a window's key is the user, its start and a sequence number, as bytes."""
-        row = _decode(value)
         if table == "user_orders":
             name = key.decode()
         else:
             start_ms, _ = _WINDOW.unpack(key[-_WINDOW.size :])
             name = minute_key(key[: -_WINDOW.size].decode(), start_ms)
-        return name, Row(row.orders, row.amount_cents)
-
-    def is_row(self, record: ChangelogRecord) -> bool:  # noqa: ARG002 - there is nothing else
-        """Tell that it is."""
-        return True
+        return name, counted(value)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from bench.environments import Environment
-from bench.systems.system import ROOT, ChangelogRecord, Command, Guarantee, Place
+from bench.systems.system import ROOT, ChangelogRecord, Command, Guarantee, Place, Usual, counted
 from bench.work import Row, TableName, minute_key
 
 _ENVIRONMENT: Final = Environment("quix", "quixstreams")
@@ -17,17 +17,11 @@ _STORES: Final = {"user_orders": "default", "user_order_minutes": "tumbling_wind
 _WINDOW: Final = struct.Struct(">cQcQ")  # |start|end, ms
 
 
-class _Row(msgspec.Struct):
-    orders: int
-    amount_cents: int
-
-
-_decode = msgspec.json.Decoder(_Row).decode
 _user = msgspec.json.Decoder(str).decode
 
 
 @dataclass(frozen=True)
-class Quix:
+class Quix(Usual):
     """bench/programs/quix_orders.py."""
 
     guarantee: Guarantee
@@ -53,23 +47,18 @@ class Quix:
             },
         )
 
-    def group(self, app_id: str) -> str:
-        """Return the application id."""
-        return app_id
-
     def changelog(self, app_id: str, table: TableName) -> str:
         """Return `changelog__<group>--<input>--<store>`."""
         return f"changelog__{app_id}--orders--{_STORES[table]}"
 
     def row(self, table: TableName, key: bytes, value: bytes) -> tuple[str, Row]:
         """Return a row; keys are `"<user>"|"row"`, and of a window `"<user>"|<start>|<end>`."""
-        row = _decode(value)
         if table == "user_orders":
             name = _user(key.rpartition(b"|")[0])
         else:
             _, start_ms, _, _ = _WINDOW.unpack(key[-_WINDOW.size :])
             name = minute_key(_user(key[: -_WINDOW.size]), start_ms)
-        return name, Row(row.orders, row.amount_cents)
+        return name, counted(value)
 
     def is_row(self, record: ChangelogRecord) -> bool:
         """Tell whether it is of the column family of values; others hold stream times."""

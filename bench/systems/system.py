@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeGuard
+
+import msgspec
 
 from bench.work import Row, TableName
 from streams.errors import HeadraceError
@@ -79,6 +81,10 @@ class System(Protocol):
     def group(self, app_id: str) -> str:
         """Return the consumer group whose committed offsets tell how far it is."""
 
+
+class Keeper(System, Protocol):
+    """A system that does the work: it leaves its tables in changelogs."""
+
     def changelog(self, app_id: str, table: TableName) -> str: ...
 
     def row(self, table: TableName, key: bytes, value: bytes) -> tuple[str, Row]:
@@ -86,6 +92,41 @@ class System(Protocol):
 
     def is_row(self, record: ChangelogRecord) -> bool:
         """Tell whether a changelog's record is a row at all, or the system's own bookkeeping."""
+
+
+def does_the_work(system: System) -> TypeGuard[Keeper]:
+    """Tell whether a system keeps tables that can be looked at."""
+    return system.does_the_work
+
+
+class Usual:
+    """What most systems have alike; a base of theirs."""
+
+    def group(self, app_id: str) -> str:
+        """Return the application id."""
+        return app_id
+
+    def changelog(self, app_id: str, table: TableName) -> str:
+        """Return `<application id>-<table>-changelog`."""
+        return f"{app_id}-{table}-changelog"
+
+    def is_row(self, record: ChangelogRecord) -> bool:  # noqa: ARG002 - there is nothing else
+        """Tell that it is."""
+        return True
+
+
+class _CountedJson(msgspec.Struct):
+    orders: int
+    amount_cents: int
+
+
+_decode_counted = msgspec.json.Decoder(_CountedJson).decode
+
+
+def counted(value: bytes) -> Row:
+    """Return a row that is JSON with whole cents, as the peers' programs write them."""
+    row = _decode_counted(value)
+    return Row(row.orders, row.amount_cents)
 
 
 def label(system: System) -> str:

@@ -333,7 +333,7 @@ class KafkaProducer:
         self._refuse_if_over()
         manager = self._producer._txn_manager  # noqa: SLF001
         match manager.state:
-            case TransactionState.IN_TRANSACTION | TransactionState.ABORTABLE_ERROR:
+            case TransactionState.IN_TRANSACTION:
                 await commit_step(self._producer.abort_transaction())
             case TransactionState.COMMITTING_TRANSACTION | TransactionState.ABORTING_TRANSACTION:
                 await commit_step(asyncio.shield(manager.wait_for_transaction_end()))
