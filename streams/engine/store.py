@@ -43,6 +43,7 @@ _TIME_INDEX: Final = b"\x00t"
 _CHAIN_BEGIN: Final = b"\x00begin"
 _LINK: Final = b"\x00link"
 _NUMBER: Final = struct.Struct(">Q")
+_AFTER_ALL: Final = b"\xff" * (_NUMBER.size + 1)
 FORMAT: Final = 1
 """What this release writes, and the highest that it reads (decision 0018)."""
 log = logging.getLogger(__name__)
@@ -239,6 +240,23 @@ class Store:
                 break
             found.append(f"{entry[len(index) + _NUMBER.size :].decode()}@{start_ms}")
         return found
+
+    def last_begun(self, table: str) -> int | None:
+        """Return the start of the last window of which a row is stored, ms; None where there is none.
+
+        Raises StoreCorruptError.
+        """
+        index = _TIME_INDEX + self._prefix(table)
+        entries = self._db.iter()
+        try:
+            entries.seek_for_prev(index + _AFTER_ALL)
+            last = entries.key() if entries.valid() else b""
+            entries.status()
+        except Exception as error:
+            raise self._error(error) from error
+        finally:
+            del entries  # as in _walk
+        return _NUMBER.unpack_from(last, len(index))[0] if last.startswith(index) else None
 
     def _walk(self, prefix: bytes, first: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield what lies under a prefix, from `first` on."""
