@@ -36,6 +36,7 @@ from streams.engine.metrics import (
     LOOP_AGE,
     REBALANCES,
     STANDBY_LAG,
+    STORE_MEMORY,
 )
 from streams.engine.pace import Pace
 from streams.engine.processing import Deliver, OvertakenError, process
@@ -139,6 +140,7 @@ class Engine:
         yield LOOP_AGE, (), now_s - self.turned_s
         yield from readings(list(self.tasks.values()), self._source, now_s)
         yield from ((STANDBY_LAG, (id_,), lag) for id_, lag in self.standbys.lags().items())
+        yield from ((STORE_MEMORY, (part,), b) for part, b in self._memory.used_bytes().items())
 
     # -- life -----------------------------------------------------------------------------------
 

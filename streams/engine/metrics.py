@@ -217,6 +217,12 @@ STORE_SIZE: Final = Metric(
     "Bytes of the files in the folder of the RocksDB of a task that this worker owns.",
     ("task",),
 )
+STORE_MEMORY: Final = Metric(
+    "headrace_store_memory_bytes",
+    Kind.GAUGE,
+    "Bytes in memory of all RocksDBs of this worker: write_buffers, block_cache. Both fill up to a limit.",
+    ("part",),
+)
 
 # -- what the Kafka clients did, aborted transactions included
 
@@ -271,7 +277,7 @@ SECTIONS: Final[dict[str, tuple[Metric, ...]]] = {
     "Latency": (COMMIT_DURATION, END_TO_END_LATENCY),
     "Commits and the group": (COMMITS, ABORTS, FENCES, OPEN_TRANSACTION_AGE, REBALANCES, TASKS),
     "Restore and standby": (RESTORE_REMAINING, RESTORED_RECORDS, STANDBY_LAG),
-    "State": (CACHE_HITS, CACHE_MISSES, CACHE_ROWS, STORE_SIZE),
+    "State": (CACHE_HITS, CACHE_MISSES, CACHE_ROWS, STORE_SIZE, STORE_MEMORY),
     "Kafka clients": (PRODUCER_MESSAGES, PRODUCER_ERRORS, CONSUMER_MESSAGES, CONSUMER_ERRORS),
     "The worker": (BUILD_INFO, LOOP_AGE),
 }

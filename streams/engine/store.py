@@ -109,6 +109,13 @@ class StoreMemory:
         self.cache = Cache(block_cache_bytes)
         self.write_buffers = WriteBufferManager(write_buffer_bytes, allow_stall=False)
 
+    def used_bytes(self) -> dict[str, int]:
+        """Return how much of it is in use: each part grows to its limit, and stays there."""
+        return {
+            "write_buffers": self.write_buffers.get_usage(),
+            "block_cache": self.cache.get_usage(),
+        }
+
     def options(self) -> Options:
         """Return the options of one store."""
         table = BlockBasedOptions()

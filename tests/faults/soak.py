@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -32,19 +33,29 @@ _USERS: Final = 500
 _MEASURED_RECORDS: Final = 150_000
 _MB: Final = 1 << 20
 _SHOWN_DIFFERENCES: Final = 20
+_STORE_MEMORY: Final = re.compile(r"^headrace_store_memory_bytes\{.*\} (.+)$", re.MULTILINE)
 
 
 class Sample(NamedTuple):
     """What one worker takes at one moment."""
 
     rss_mb: float
+    """But for RocksDB's memory: that fills for longer than an hour, up to its limit."""
+    rocksdb_memory_mb: float
     file_descriptors: int
     threads: int
     rocksdb_files: int
     rocksdb_mb: float
 
 
-SLACK: Final = Sample(rss_mb=24, file_descriptors=16, threads=3, rocksdb_files=40, rocksdb_mb=32)
+SLACK: Final = Sample(
+    rss_mb=24,
+    rocksdb_memory_mb=128,  # its limits, both together
+    file_descriptors=16,
+    threads=3,
+    rocksdb_files=40,
+    rocksdb_mb=32,
+)
 """How much each may grow over the second half whatever its mean: caches fill, compactions lag."""
 _GROWTH_SHARE: Final = 0.1
 
@@ -70,8 +81,12 @@ def look(worker: WorkerProcess) -> Sample:
     process = Path(f"/proc/{worker.process.pid}")
     status = (process / "status").read_text()
     files = [size for path in worker.state.rglob("*") if (size := _size(path)) is not None]
+    with urllib.request.urlopen(f"http://{worker.web_address}/metrics", timeout=30) as answer:
+        told = answer.read().decode()
+    rocksdb_mb = sum(map(float, _STORE_MEMORY.findall(told))) / _MB
     return Sample(
-        rss_mb=round(_number("VmRSS", status) / 1024, 1),
+        rss_mb=round(_number("VmRSS", status) / 1024 - rocksdb_mb, 1),
+        rocksdb_memory_mb=round(rocksdb_mb, 1),
         file_descriptors=len(list((process / "fd").iterdir())),
         threads=_number("Threads", status),
         rocksdb_files=len(files),
@@ -129,7 +144,7 @@ async def soak(
             victim, at = next(victims), await trial.progress()
             for worker in (elder, victim):
                 assert worker.is_alive(), f"{worker.folder.name} ended:\n{worker.said()[-2_000:]}"
-                samples[worker.folder.name].append(look(worker))
+                samples[worker.folder.name].append(await asyncio.to_thread(look, worker))
             lag = "unknown" if at is None else f"{at.end - at.committed:,}"
             _say(f"{_told(samples)}, lag {lag}: kill -9 of {victim.folder.name}")
             in_midst = at is not None and at.committed < at.end

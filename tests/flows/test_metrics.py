@@ -154,6 +154,7 @@ def test_all_that_is_sent_is_committed_when_there_is_no_lag(driver: Driver) -> N
     latencies = seen.of("headrace_end_to_end_latency_seconds_count", topic="orders")
     assert 0 < latencies <= commits
     assert seen.of("headrace_store_size_bytes", task="orders-1") > 0
+    assert seen.of("headrace_store_memory_bytes", part="write_buffers") > 0
 
 
 def test_a_row_is_asked_for_once_and_then_known(driver: Driver) -> None:
