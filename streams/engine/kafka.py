@@ -29,7 +29,7 @@ from streams.engine.kafka_client import (
     KafkaOptions,
     asked,
     by_topic,
-    close_connections,
+    close_silent,
     commit_step,
     error_text,
     know_topics,
@@ -136,9 +136,11 @@ class KafkaCluster:
             return await asked(request)
         except KafkaUnavailableError as error:
             if isinstance(error.__cause__, TimeoutError | kafka_errors.KafkaTimeoutError):
+                # Half of what was waited: what was asked first may have been answered.
+                silent_s = self.options.request_timeout_ms / 2_000
                 for client in (self._admin, self._reader):
                     assert client is not None  # noqa: S101 - started
-                    close_connections(client._client)  # noqa: SLF001
+                    close_silent(client._client, silent_s)  # noqa: SLF001
             raise
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:

@@ -105,10 +105,17 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
         await consumer._client.close()  # noqa: SLF001
 
 
-def close_connections(client: AIOKafkaClient) -> None:
-    """Close a client's connections; each is opened anew when something is asked on it."""
+def close_silent(client: AIOKafkaClient, silent_s: float) -> None:
+    """Close the connections on which somebody waits, and nobody was answered for so long.
+
+    Each is opened anew when something is asked on it. The others go on: one broker that stands still
+    must not cost what others are being asked.
+    """
+    now_s = asyncio.get_running_loop().time()
     for connection in list(client._conns.values()):  # noqa: SLF001
-        connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+        waited_s = now_s - connection._last_action  # noqa: SLF001 - its last answer
+        if connection._requests and waited_s >= silent_s:  # noqa: SLF001
+            connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
 
 
 def by_topic(partitions: Iterable[TopicPartition]) -> list[tuple[str, list[int]]]:
