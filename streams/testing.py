@@ -28,7 +28,8 @@ from streams.engine.meters import Meters
 from streams.engine.records import Record, TopicPartition
 from streams.engine.store import Position, Store, StoreMemory
 from streams.engine.task import State, Task
-from streams.memory import MemoryCluster, MemoryKafka
+from streams.memory import MemoryKafka
+from streams.memory_cluster import MemoryCluster
 
 T = TypeVar("T")
 _DEADLINE_S = 20.0

@@ -39,7 +39,8 @@ from streams.engine.kafka_member import KafkaSource
 from streams.engine.layout import Subtopology
 from streams.engine.notes import LONGEST
 from streams.engine.records import Record, TopicPartition
-from streams.memory import MemoryCluster, MemoryKafka
+from streams.memory import MemoryKafka
+from streams.memory_cluster import MemoryCluster
 from tests.waiting import DEADLINE_S, until, until_true
 
 FETCH_S = 0.2

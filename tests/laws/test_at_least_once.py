@@ -14,7 +14,7 @@ from streams.engine import failpoints
 from streams.engine.errors import CommitFailedError
 from streams.engine.failpoints import Step
 from streams.engine.records import Record
-from streams.memory import MemoryProducer
+from streams.memory_cluster import MemoryProducer
 from streams.testing import Driver
 from streams.topics import DEAD_LETTERS, ENRICHED_ORDERS, HIGH_VALUE_ORDERS, ORDERS, VIP_UPGRADES
 from streams.topology import TOPOLOGY

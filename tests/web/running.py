@@ -19,7 +19,8 @@ from streams.engine.layout import own_topics
 from streams.engine.records import Record, Run, TopicPartition
 from streams.engine.store import StoreMemory
 from streams.engine.task import State
-from streams.memory import MemoryCluster, MemoryKafka
+from streams.memory import MemoryKafka
+from streams.memory_cluster import MemoryCluster
 from streams.topology import TOPOLOGY
 from tables.web.server import WebView
 from tests.flows.stories import NOW_MS, KeyValue

@@ -25,7 +25,8 @@ from streams.engine.records import Record, TopicPartition
 from streams.engine.store import Position, Store, StoreMemory
 from streams.engine.taking import take
 from streams.engine.task import Task
-from streams.memory import MemoryCluster, MemoryKafka
+from streams.memory import MemoryKafka
+from streams.memory_cluster import MemoryCluster
 from streams.topics import ORDERS
 from tests.waiting import until_true
 

@@ -15,7 +15,8 @@ from streams.engine.layout import subtopologies
 from streams.engine.meters import Meters
 from streams.engine.records import TopicPartition
 from streams.engine.task import Task
-from streams.memory import MemoryCluster, MemoryKafka
+from streams.memory import MemoryKafka
+from streams.memory_cluster import MemoryCluster
 from streams.topics import ORDERS
 from tests.scraped import Scraped
 

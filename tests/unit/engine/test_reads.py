@@ -18,7 +18,8 @@ from streams.engine.meters import Meters
 from streams.engine.reads import NotReadableError, read_row, read_rows, state_of
 from streams.engine.store import Position, Store
 from streams.engine.task import State, Task
-from streams.memory import MemoryCluster, MemoryKafka
+from streams.memory import MemoryKafka
+from streams.memory_cluster import MemoryCluster
 from streams.topics import ORDERS
 
 COUNTS: Table[int] = Table("counts", msgspec.json.encode, msgspec.json.Decoder(int).decode)

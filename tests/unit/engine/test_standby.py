@@ -25,7 +25,8 @@ from streams.engine.layout import own_topics, subtopologies
 from streams.engine.records import Record, TopicPartition
 from streams.engine.standby import disk_name
 from streams.engine.store import Position, Store, StoreMemory
-from streams.memory import MemoryCluster, MemoryFollower, MemoryKafka
+from streams.memory import MemoryKafka
+from streams.memory_cluster import MemoryCluster, MemoryFollower
 from streams.topics import ORDERS
 from tests.waiting import until_true
 

@@ -25,7 +25,8 @@ from streams.engine.records import Record, TopicPartition
 from streams.engine.store import Position, Store, StoreMemory, discard
 from streams.engine.taking import take
 from streams.engine.task import Task
-from streams.memory import MemoryCluster, MemoryKafka
+from streams.memory import MemoryKafka
+from streams.memory_cluster import MemoryCluster
 from streams.topics import ORDERS
 
 COUNTS: Table[int] = Table("counts", msgspec.json.encode, msgspec.json.Decoder(int).decode)

@@ -20,7 +20,8 @@ from streams.engine.layout import subtopologies
 from streams.engine.meters import Meters
 from streams.engine.store import Position, Store, StoreMemory, discard
 from streams.engine.task import State, Task
-from streams.memory import MemoryCluster, MemoryKafka
+from streams.memory import MemoryKafka
+from streams.memory_cluster import MemoryCluster
 from streams.operators.windows import TumblingWindows
 from streams.topics import ORDERS
 from tables.queries import Tables
