@@ -13,8 +13,9 @@ from commands.printing import counted
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from commands.producing import Outcome
-    from config.settings import Compression
+    from commands.producing import Lines, Outcome
+    from config.settings import Compression, Settings
+    from demo.generator import OrderGenerator
 
 # As the settings have them, which take long to import.
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -104,26 +105,55 @@ def produce(
     if compression is not None:
         settings = settings.model_copy(update={"kafka_compression": compression})
     if rate is not None:
-        from commands.producing import send_made_up
         from demo.generator import OrderGenerator
-        from streams.topology import TOPOLOGY
 
-        topics = [each.name for each in TOPOLOGY.inputs if topic in {None, each.name}]
-        if not topics:
-            raise click.UsageError(
-                f"--rate makes up records of the application's inputs, not of {topic}"
-            )
         number = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
         generator = OrderGenerator(number, users or _USERS, poison or 0.0)
-        work = send_made_up(settings, client, generator, topics, rate=rate, seconds=seconds)
+        work = _made_up(settings, client, generator, topic, rate=rate, seconds=seconds)
         return run_to_end(_told(work, as_json=as_json), endless=seconds is None)
     if topic is None:
         raise click.UsageError("Missing argument 'TOPIC' (only --rate goes without)")
+    lines, total = _checked(settings, topic, file, keyed=keyed, key_field=key_field, as_is=as_is)
+    from commands.producing import send_lines
+
+    return run_to_end(_told(send_lines(settings, client, topic, lines, total), as_json=as_json))
+
+
+def _made_up(
+    settings: Settings,
+    client: dict[str, Any],
+    generator: OrderGenerator,
+    topic: str | None,
+    *,
+    rate: int,
+    seconds: float | None,
+) -> Coroutine[Any, Any, Outcome]:
+    """Return the sending of made-up records to the application's inputs, or to one of them."""
+    from commands.producing import send_made_up
+    from streams.topology import TOPOLOGY
+
+    topics = [each.name for each in TOPOLOGY.inputs if topic in {None, each.name}]
+    if not topics:
+        msg = f"--rate makes up records of the application's inputs, not of {topic}"
+        raise click.UsageError(msg)
+    return send_made_up(settings, client, generator, topics, rate=rate, seconds=seconds)
+
+
+def _checked(
+    settings: Settings,
+    topic: str,
+    file: IO[bytes],
+    *,
+    keyed: bool,
+    key_field: str | None,
+    as_is: bool,
+) -> tuple[Lines, int]:
+    """Return the file's lines, all of them good for the topic, and how many they are."""
+    from commands.event_lines import keys_for
+    from commands.producing import Lines, declared
+
     if file.isatty():
         click.echo("one event a line; Ctrl-D ends", err=True)
-    from commands.event_lines import keys_for
-    from commands.producing import Lines, declared, send_lines
-
     keys = keys_for(declared(topic), keyed=keyed, key_field=key_field)
     lines = Lines(file, file.name, keys, as_is=as_is)
     total = lines.checked(declared(topic), settings.max_ahead_ms)
@@ -133,7 +163,7 @@ def produce(
             "workers skip them",
             err=True,
         )
-    return run_to_end(_told(send_lines(settings, client, topic, lines, total), as_json=as_json))
+    return lines, total
 
 
 def _refuse_mixed(ctx: click.Context, *, is_made_up: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the engine needs of Kafka; there is aiokafka's kind (kafka.py) and the driver's (streams/memory_cluster.py).
+"""What the engine needs of Kafka: aiokafka's kind is kafka.py, the driver's streams/memory_cluster.py.
 
 Both pass the same suite, tests/broker/test_cluster_contract.py. Every method may raise
 KafkaUnavailableError; a producer's may also raise FencedError and CommitFailedError.
