@@ -55,18 +55,17 @@ class OrderData(msgspec.Struct, frozen=True, gc=False):
 
 
 class OrderCreatedData(msgspec.Struct, frozen=True, gc=False):
-    """A new order; `amount` in the currency's main unit, at most two decimals."""
+    """A new order; `amount` in the currency's main unit, at most two decimals.
+
+    `round(amount * 100)` is its whole cents, exactly: 10**15 of them are far below 2**53. No property
+    does it, as that took a twenty-fifth of all time.
+    """
 
     order_id: str
     user_id: str
     amount: Amount
     currency: str | None = DEFAULT_CURRENCY
     items: msgspec.Raw = msgspec.Raw()
-
-    @property
-    def amount_cents(self) -> int:
-        """The amount in whole cents: exact, as 10**15 cents are far below 2**53."""
-        return round(self.amount * 100)
 
 
 class OrderPaidData(OrderData, frozen=True, gc=False):

@@ -12,8 +12,9 @@ def count_minutes(orders: Iterable[OrderCreated], minutes: WindowedRows[UserMinu
     for order, start_ms in minutes.on_time(orders):
         data = order.data
         minute = (data.user_id, start_ms)
+        cents = round(data.amount * 100)
         row = minutes.get(minute)
         if row is None:
-            minutes[minute] = UserMinute(1, data.amount_cents)
+            minutes[minute] = UserMinute(1, cents)
         else:
-            minutes[minute] = UserMinute(row.orders + 1, row.amount_cents + data.amount_cents)
+            minutes[minute] = UserMinute(row.orders + 1, row.amount_cents + cents)

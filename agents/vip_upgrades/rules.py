@@ -16,15 +16,16 @@ def upgrade_vips(
     """
     for order in orders:
         data, time_ms = order.data, order.timestamp
+        cents = round(data.amount * 100)
         row = user_orders.get(data.user_id)
         if row is None:
-            new_row = UserOrders(1, data.amount_cents, time_ms, time_ms, vip=at <= 1)
+            new_row = UserOrders(1, cents, time_ms, time_ms, vip=at <= 1)
         else:
             first_ms, last_ms = row.first_order_at, row.last_order_at
             # Compared by hand: min() and max() take a fifth of the rule's time.
             new_row = UserOrders(
                 row.orders + 1,
-                row.amount_cents + data.amount_cents,
+                row.amount_cents + cents,
                 time_ms if time_ms < first_ms else first_ms,  # noqa: FURB136
                 time_ms if time_ms > last_ms else last_ms,  # noqa: FURB136
                 row.vip or row.orders + 1 >= at,

@@ -114,12 +114,13 @@ class Codec:
         doubtful: set[int] = set()
         times_ms = list(map(_timestamp, events))
         try:
-            ahead_ms = list(map(sub, times_ms, kafka_times_ms))
+            furthest_ms = max(times_ms, default=0) - min(kafka_times_ms, default=0)
         except TypeError:  # a time that is still text
             doubtful.update(i for i, time_ms in enumerate(times_ms) if type(time_ms) is str)
             times_ms = [0 if type(time_ms) is str else time_ms for time_ms in times_ms]
-            ahead_ms = list(map(sub, times_ms, kafka_times_ms))
-        if max(ahead_ms, default=0) > self._max_ahead_ms:
+            furthest_ms = max(times_ms) - min(kafka_times_ms)
+        if furthest_ms > self._max_ahead_ms:
+            ahead_ms = map(sub, times_ms, kafka_times_ms)
             doubtful.update(i for i, by_ms in enumerate(ahead_ms) if by_ms > self._max_ahead_ms)
         wanted = list(map(str.encode, map(self._key, events)))
         if wanted != list(keys):

@@ -294,7 +294,7 @@ def codec_verdicts(run: Run, topic: str = "orders") -> list[Any]:
         data = event.data
         more: Any = None
         if type(event) is OrderCreated:
-            more = (data.amount_cents, "USD" if data.currency is None else data.currency)
+            more = (round(data.amount * 100), "USD" if data.currency is None else data.currency)
         elif type(event) in (UserRegistered, UserUpdated):
             told = data.changes if type(event) is UserUpdated else data
             more = (told.username, told.email, told.country)
