@@ -81,7 +81,7 @@ def look(worker: WorkerProcess) -> Sample:
     process = Path(f"/proc/{worker.process.pid}")
     status = (process / "status").read_text()
     files = [size for path in worker.state.rglob("*") if (size := _size(path)) is not None]
-    with urllib.request.urlopen(f"http://{worker.web_address}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://{worker.web_address()}/metrics", timeout=30) as answer:
         told = answer.read().decode()
     rocksdb_mb = sum(map(float, _STORE_MEMORY.findall(told))) / _MB
     return Sample(
