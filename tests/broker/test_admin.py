@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from streams.engine.admin import TopicSpec, ensure_topics
+from streams.engine.admin import TopicSpec, ensure_topics, partition_counts
 from streams.errors import BrokerUnreachableError, TopicError
 
 
@@ -44,6 +44,8 @@ async def test_workers_that_make_the_same_topics_at_once_all_succeed(
     await asyncio.gather(
         *(ensure_topics(client_options, specs, replication_factor=1) for _ in range(4))
     )
+    names = [spec.name for spec in specs]
+    assert await partition_counts(client_options, names) == dict.fromkeys(names, 2)
 
 
 async def test_another_number_of_partitions_is_refused_in_one_line(

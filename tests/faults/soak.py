@@ -27,13 +27,13 @@ import click
 from streams.broker import EmbeddedKafka
 from tests.faults.trial import Trial
 from tests.faults.workers import WorkerProcess
+from tests.scraped import Scraped
 
 # Few users: the rows of their minutes are what may grow, and 24 h of them are kept.
 _USERS: Final = 500
 _MEASURED_RECORDS: Final = 150_000
 _MB: Final = 1 << 20
 _SHOWN_DIFFERENCES: Final = 20
-_STORE_MEMORY: Final = re.compile(r"^headrace_store_memory_bytes\{.*\} (.+)$", re.MULTILINE)
 
 
 class Sample(NamedTuple):
@@ -82,8 +82,7 @@ def look(worker: WorkerProcess) -> Sample:
     status = (process / "status").read_text()
     files = [size for path in worker.state.rglob("*") if (size := _size(path)) is not None]
     with urllib.request.urlopen(f"http://{worker.web_address()}/metrics", timeout=30) as answer:
-        told = answer.read().decode()
-    rocksdb_mb = sum(map(float, _STORE_MEMORY.findall(told))) / _MB
+        rocksdb_mb = Scraped(answer.read().decode()).of("headrace_store_memory_bytes") / _MB
     return Sample(
         rss_mb=round(_number("VmRSS", status) / 1024 - rocksdb_mb, 1),
         rocksdb_memory_mb=round(rocksdb_mb, 1),
