@@ -4,9 +4,12 @@ They are nested as on the wire (`order.data.user_id`), immutable, and can hold n
 collector need not see them (`gc=False`). An optional field that is null on the wire is None here.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Self, TypeAlias
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from streams.event_time import EventTime
 
@@ -138,6 +141,26 @@ class OrderCancelled(Envelope, frozen=True, gc=False, kw_only=True, tag="order.c
     """The order was called off."""
 
     data: OrderCancelledData
+
+
+class OrderColumns(NamedTuple):
+    """New orders by columns: what tables that are kept in columns take."""
+
+    orders: Sequence[OrderCreated]
+    user_ids: Sequence[str]
+    times_ms: NDArray[np.int64]
+    amounts_cents: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, orders: Sequence[OrderCreated]) -> Self:
+        """Return these orders by columns."""
+        amounts = np.array([order.data.amount for order in orders], np.float64)
+        return cls(
+            orders,
+            [order.data.user_id for order in orders],
+            np.array([order.timestamp for order in orders], np.int64),
+            np.rint(amounts * 100).astype(np.int64),
+        )
 
 
 # --- users --------------------------------------------------------------------------------------

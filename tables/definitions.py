@@ -1,14 +1,32 @@
 """Every table: its name, its row, and how a row is written (docs/contract.md)."""
 
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from streams.engine.definitions import Table, WindowedTable
+from streams.engine.definitions import Columnar, Table, WindowedTable
 from streams.operators.windows import TumblingWindows
 
 _encode_json = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
+_AFTER_ALL_MS = 2**63 - 1
+
+
+def _lines(rows: Iterable[Any]) -> list[bytes]:
+    """Return rows as JSON, each: in one call for all of them. JSON so written has no line break in it."""
+    return _encode_lines(rows).split(b"\n")[:-1]
+
+
+def one_by_one(encode: Callable[..., list[bytes]]) -> Callable[[Any], bytes]:
+    """Return what writes one row as `encode` writes many that are given by columns."""
+
+    def encode_one(row: msgspec.Struct) -> bytes:
+        [value] = encode(*([field] for field in msgspec.structs.astuple(row)))
+        return value
+
+    return encode_one
 
 
 # --- money ----------------------------------------------------------------------------------------
@@ -29,6 +47,12 @@ def _amount(cents: int) -> Any:
     if cents > _MAX_DOUBLE_CENTS:
         return msgspec.Raw(b"%d.%02d" % divmod(cents, 100))
     return cents / 100
+
+
+def _amounts(cents: list[int]) -> list[Any]:
+    if max(cents, default=0) > _MAX_DOUBLE_CENTS:
+        return list(map(_amount, cents))
+    return [of_row / 100 for of_row in cents]
 
 
 def _cents(amount: float, value: bytes) -> int:
@@ -62,11 +86,11 @@ USERS: Final[Table[User]] = Table("users", _encode_json, msgspec.json.Decoder(Us
 class UserOrders(msgspec.Struct, frozen=True, gc=False):
     """What a user has ordered: how often, for how much, and from when to when (event time, ms)."""
 
-    orders: int
-    amount_cents: int
-    first_order_at: int
-    last_order_at: int
-    vip: bool
+    orders: int = 0
+    amount_cents: int = 0
+    first_order_at: int = _AFTER_ALL_MS
+    last_order_at: int = 0
+    vip: bool = False
 
 
 class _UserOrdersJson(msgspec.Struct, frozen=True, gc=False):
@@ -82,12 +106,10 @@ class _UserOrdersJson(msgspec.Struct, frozen=True, gc=False):
 _decode_user_orders_json = msgspec.json.Decoder(_UserOrdersJson).decode
 
 
-def _encode_user_orders(row: UserOrders) -> bytes:
-    return _encode_json(
-        _UserOrdersJson(
-            row.orders, _amount(row.amount_cents), row.first_order_at, row.last_order_at, row.vip
-        )
-    )
+def _encode_user_orders(
+    orders: list[int], cents: list[int], first: list[int], last: list[int], vip: list[bool]
+) -> list[bytes]:
+    return _lines(map(_UserOrdersJson, orders, _amounts(cents), first, last, vip))
 
 
 def _decode_user_orders(value: bytes) -> UserOrders:
@@ -96,7 +118,12 @@ def _decode_user_orders(value: bytes) -> UserOrders:
     return UserOrders(row.orders, cents, row.first_order_at, row.last_order_at, row.vip)
 
 
-USER_ORDERS = Table("user_orders", _encode_user_orders, _decode_user_orders)
+USER_ORDERS: Final[Table[UserOrders]] = Table(
+    "user_orders",
+    one_by_one(_encode_user_orders),
+    _decode_user_orders,
+    columns=Columnar(UserOrders, _encode_user_orders),
+)
 
 
 # --- user_order_minutes ---------------------------------------------------------------------------
@@ -105,8 +132,8 @@ USER_ORDERS = Table("user_orders", _encode_user_orders, _decode_user_orders)
 class UserMinute(msgspec.Struct, frozen=True, gc=False):
     """What a user ordered within one minute of event time: how often, and for how much."""
 
-    orders: int
-    amount_cents: int
+    orders: int = 0
+    amount_cents: int = 0
 
 
 class _UserMinuteJson(msgspec.Struct, frozen=True, gc=False):
@@ -117,8 +144,8 @@ class _UserMinuteJson(msgspec.Struct, frozen=True, gc=False):
 _decode_user_minute_json = msgspec.json.Decoder(_UserMinuteJson).decode
 
 
-def _encode_user_minute(row: UserMinute) -> bytes:
-    return _encode_json(_UserMinuteJson(row.orders, _amount(row.amount_cents)))
+def _encode_user_minutes(orders: list[int], cents: list[int]) -> list[bytes]:
+    return _lines(map(_UserMinuteJson, orders, _amounts(cents)))
 
 
 def _decode_user_minute(value: bytes) -> UserMinute:
@@ -128,7 +155,8 @@ def _decode_user_minute(value: bytes) -> UserMinute:
 
 USER_ORDER_MINUTES = WindowedTable(
     "user_order_minutes",
-    _encode_user_minute,
+    one_by_one(_encode_user_minutes),
     _decode_user_minute,
     TumblingWindows(size_ms=60_000, grace_ms=86_400_000),
+    columns=Columnar(UserMinute, _encode_user_minutes),
 )

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable
 
 from agents.user_order_minutes import rules
 from streams.engine.api import App, Batch
-from streams.events import OrderCreated
+from streams.events import OrderColumns, OrderCreated
 from streams.topics import ORDERS
 from tables.definitions import USER_ORDER_MINUTES
 
@@ -15,4 +15,5 @@ def register(app: App[object]) -> None:
     @app.agent(ORDERS)
     async def user_order_minutes(batches: AsyncIterable[Batch]) -> None:
         async for batch in batches:
-            batch.run(rules.count_minutes, batch.of(OrderCreated), USER_ORDER_MINUTES)
+            orders = batch.columns(OrderCreated, OrderColumns.of)
+            batch.run(rules.count_minutes, orders, USER_ORDER_MINUTES)

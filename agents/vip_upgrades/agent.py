@@ -5,7 +5,7 @@ from typing import Protocol
 
 from agents.vip_upgrades import rules
 from streams.engine.api import App, Batch
-from streams.events import OrderCreated
+from streams.events import OrderColumns, OrderCreated
 from streams.topics import ORDERS
 from tables.definitions import USER_ORDERS
 
@@ -25,4 +25,5 @@ def register(app: App[Settings]) -> None:
     @app.agent(ORDERS)
     async def vip_upgrades(batches: AsyncIterable[Batch]) -> None:
         async for batch in batches:
-            batch.run(rules.upgrade_vips, batch.of(OrderCreated), USER_ORDERS, at=at)
+            orders = batch.columns(OrderCreated, OrderColumns.of)
+            batch.run(rules.upgrade_vips, orders, USER_ORDERS, at=at)

@@ -18,6 +18,12 @@ class Batch(Protocol):
     def of(self, event_type: type[E]) -> Sequence[E]:
         """Return the batch's events of exactly this type, in offset order."""
 
+    def columns(self, event_type: type[E], make: Callable[[Sequence[E]], Any]) -> Any:
+        """Return what `run` takes instead of events: its rule gets what `make` makes of those of a type.
+
+        It is made once a batch, for all agents of the topic.
+        """
+
     def run(
         self,
         rule: Callable[..., Iterable[Event] | None],
@@ -27,7 +33,8 @@ class Batch(Protocol):
     ) -> None:
         """Call `rule(events, *mappings, **params)` and take the derived events that it yields.
 
-        Each table is bound to the task's part of it, as a mapping from key to row. Where one of the
+        Each table is bound to the task's part of it: a mapping from key to row, or the columns of one that
+        is kept in columns. Where one of the
         flow's tables is joined, what it holds depends on the event: the rule goes through its events
         once, and uses the table while it is at each. All that a rule did is undone where it raises;
         this method does not raise.

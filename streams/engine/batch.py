@@ -1,11 +1,11 @@
 """A batch on its way through the agents, and what each agent sees of it."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from streams.engine.definitions import Event, Flow, Table, Topic
-from streams.engine.errors import DefinitionError
+from streams.engine.errors import DefinitionError, TooLargeError
 from streams.engine.records import Outgoing, Reason
 from streams.engine.table import Turn
 from streams.engine.turns import Slice
@@ -30,14 +30,20 @@ class Failure(NamedTuple):
             return type(self.error).__name__
 
 
-class TooLargeError(Exception):
-    """An output is above what the broker takes."""
+class Prepared(Generic[E]):
+    """What a rule is given instead of events: made of those of one type, once for all agents of a topic."""
+
+    __slots__ = ("event_type", "make")
+
+    def __init__(self, event_type: type[E], make: Callable[[Sequence[E]], Any]) -> None:
+        self.event_type = event_type
+        self.make = make
 
 
 class Workplace(Protocol):
     """What a batch needs of its task."""
 
-    def part_for(self, flow: Flow, table: Table[Any], turn: Turn) -> Mapping[Any, Any]:
+    def part_for(self, flow: Flow, table: Table[Any], turn: Turn) -> Any:
         """Return the task's part of a table as `flow` may use it, at `turn` of its rule's loop.
 
         Raises DefinitionError.
@@ -58,8 +64,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_by_type", "_running", "_turns_ms", "_workplace", "events", "failures", "fatal", "finished",
-        "outputs", "partition", "topic",
+        "_by_type", "_prepared", "_running", "_turns_ms", "_workplace", "events", "failures", "fatal",
+        "finished", "outputs", "partition", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +86,7 @@ class Batch:
         self.outputs: dict[str, list[Outgoing]] = {}
         self._running = {flow.name for flow in flows}
         self._by_type: dict[type[Any], Sequence[Any]] = {}
+        self._prepared: dict[tuple[type[Any], Callable[..., Any]], Any] = {}
         self._workplace = workplace
 
     def of(self, event_type: type[E]) -> Sequence[E]:
@@ -97,7 +104,7 @@ class Batch:
         self,
         flow: Flow,
         rule: Callable[..., Iterable[Event] | None],
-        events: Sequence[Any],
+        events: Sequence[Any] | Prepared[Any],
         *tables: Table[Any],
         **params: Any,
     ) -> None:
@@ -105,9 +112,11 @@ class Batch:
         turn = Turn(flow.name)
         try:
             parts = [self._workplace.part_for(flow, table, turn) for table in tables]
-            given: Iterable[Any] = events
+            given: Any = events
+            if isinstance(events, Prepared):
+                given = self._made(flow, events)
             # In every batch of theirs: what a rule may do must not hang on where it is cut.
-            if self._workplace.meets_others(flow):
+            elif self._workplace.meets_others(flow):
                 turns_ms = self._turns_of(flow, events)
                 given = turn.through(events, turns_ms) if turns_ms else turn.at_once(events)
             derived = rule(given, *parts, **params)
@@ -119,6 +128,15 @@ class Batch:
             self.fatal = self.fatal or error
         except Exception as error:  # noqa: BLE001 - whatever a rule raises, a record may be the cause
             self.failures.setdefault(flow.name, Failure(flow, error))
+
+    def _made(self, flow: Flow, of: Prepared[Any]) -> Any:
+        if self._workplace.meets_others(flow):
+            msg = f"flow {flow.name} uses a joined table: its rule goes through events, not columns"
+            raise DefinitionError(msg)
+        key = of.event_type, of.make
+        if key not in self._prepared:
+            self._prepared[key] = of.make(self.of(of.event_type))
+        return self._prepared[key]
 
     def _turns_of(self, flow: Flow, events: Sequence[Any]) -> Sequence[int]:
         """Return the turn of each of these events, which must be of this batch and in its order.
@@ -147,6 +165,7 @@ class Batch:
         """
         self.events = ()
         self._by_type.clear()
+        self._prepared.clear()
         self.outputs.clear()
 
     def done(self, flow: Flow) -> None:
@@ -181,10 +200,14 @@ class AgentBatch:
         """Return the batch's events of exactly this type, in their order."""
         return self._batch.of(event_type)
 
+    def columns(self, event_type: type[E], make: Callable[[Sequence[E]], Any]) -> Prepared[E]:
+        """Have `run` give its rule what `make` makes of the events of a type; all agents share it."""
+        return Prepared(event_type, make)
+
     def run(
         self,
         rule: Callable[..., Iterable[Event] | None],
-        events: Sequence[Any],
+        events: Sequence[Any] | Prepared[Any],
         *tables: Table[Any],
         **params: Any,
     ) -> None:

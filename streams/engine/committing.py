@@ -1,12 +1,13 @@
 """How a task commits: one Kafka transaction, then one write to disk, in numbered steps."""
 
 import asyncio
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from streams.engine import counting
 from streams.engine.cluster import Committed
+from streams.engine.column_part import ChangedColumns, EncodedRow
 from streams.engine.definitions import Table
 from streams.engine.epoch import Epoch
 from streams.engine.errors import CommitFailedError, UnwritableRowError
@@ -14,6 +15,9 @@ from streams.engine.failpoints import Step, reach
 from streams.engine.notes import note
 from streams.engine.records import NO_HEADERS, Outgoing
 from streams.engine.task import Task
+
+Changes: TypeAlias = dict[Any, Any] | ChangedColumns
+"""What an epoch changed of a table: rows by key, None deletes; or columns."""
 
 
 def start_commit(task: Task) -> asyncio.Task[None]:
@@ -43,18 +47,18 @@ def why_failed(commit: asyncio.Task[None]) -> BaseException | None:
     return commit.exception()
 
 
-def _encoded(
-    task: Task, table: Table[Any], changes: dict[str, Any]
-) -> list[tuple[bytes, bytes | None]]:
+def _encoded(task: Task, table: Table[Any], changes: Changes) -> list[EncodedRow]:
     """Return changed rows as changelog and disk have them. Raises UnwritableRowError."""
     try:
+        if isinstance(changes, ChangedColumns):
+            return changes.encoded(task.longest)
         return [task.row(table, key, row) for key, row in changes.items()]
     except Exception as error:
         msg = f"a row of {table.name} cannot be written: {error!r}"
         raise UnwritableRowError(msg) from error
 
 
-async def _commit(task: Task, epoch: Epoch, changes: dict[str, dict[str, Any]], noted: str) -> None:
+async def _commit(task: Task, epoch: Epoch, changes: dict[str, Changes], noted: str) -> None:
     """Commit an epoch: together or not at all (law 2).
 
     1. Begin the transaction.
@@ -113,7 +117,7 @@ async def _transact(
 def _write(
     task: Task,
     epoch: Epoch,
-    rows: dict[str, list[tuple[bytes, bytes | None]]],
+    rows: dict[str, list[EncodedRow]],
     ends: dict[str, int],
 ) -> None:
     """Do step 5. Raises StoreError."""

@@ -6,6 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from streams.engine.errors import DefinitionError
+from streams.operators import windows
 from streams.operators.windows import TumblingWindows
 
 V = TypeVar("V")
@@ -33,15 +34,29 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
+class Columnar(Generic[V]):
+    """How the rows of a table are kept in columns; see streams/operators/columns.py.
+
+    `row` is a msgspec Struct of int and bool fields, whose defaults a new row has. `encode` takes a list
+    for each field, and returns each row as Table's `encode` does.
+    """
+
+    row: type[V]
+    encode: Callable[..., list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Table(Generic[V]):
     """A keyed table: text key, immutable row; kept in RocksDB and in a compacted changelog topic.
 
-    `encode` and `decode` turn a row into the changelog's JSON value and back without loss.
+    `encode` and `decode` turn a row into the changelog's JSON value and back without loss. With
+    `columns`, rules get many rows at once instead of a mapping.
     """
 
     name: str
     encode: Callable[[V], bytes]
     decode: Callable[[bytes], V]
+    columns: Columnar[V] | None = field(default=None, kw_only=True)
 
     def key_text(self, key: Any) -> str:
         """Return a rule's key as changelog and disk have it."""
@@ -68,12 +83,11 @@ class WindowedTable(Table[V]):
 
     def key_text(self, key: WindowKey) -> str:
         """Return a rule's key as changelog and disk have it."""
-        return f"{key[0]}@{key[1]}"
+        return windows.key_text(*key)
 
     def key_of(self, text: str) -> WindowKey:
         """Return the key that a rule uses for a text."""
-        key, _, start = text.rpartition("@")
-        return key, int(start)
+        return windows.key_and_start_ms(text)
 
 
 @dataclass(frozen=True, slots=True)

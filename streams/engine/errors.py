@@ -15,6 +15,10 @@ class KafkaUnavailableError(Exception):
     """Kafka did not answer in time; trying again may help."""
 
 
+class TooLargeError(Exception):
+    """A derived event or a row is above what the broker takes."""
+
+
 class UnwritableRowError(Exception):
     """A table's row cannot be encoded, or is too large: the task looks for the record that made it."""
 

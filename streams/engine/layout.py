@@ -90,6 +90,12 @@ def _check_join(flow: Flow, table: Table[Any], keepers: Mapping[str, Flow]) -> N
     if isinstance(table, WindowedTable):
         msg = f"flow {flow.name} joins table {table.name}, which is windowed: a key has no one row in it"
         raise DefinitionError(msg)
+    if table.columns is not None:
+        msg = (
+            f"flow {flow.name} joins table {table.name}, which is kept in columns: nobody can look up a "
+            f"row as of a turn"
+        )
+        raise DefinitionError(msg)
     # Agents take a batch one after the other: a join would see its end, wherever that was cut.
     if shared := {t.name for t in flow.reads} & {t.name for t in keepers[table.name].reads}:
         msg = (

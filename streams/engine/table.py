@@ -7,21 +7,18 @@ reach the store when their epoch is committed, and never before (law 3).
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 
+from streams.engine.column_part import ColumnPart, WindowedColumnPart
 from streams.engine.definitions import Table, WindowedTable, WindowKey
 from streams.engine.errors import DefinitionError
+from streams.engine.expiry import Expiry
 from streams.engine.store import Store
 from streams.operators.windows import StreamTime, T
 
 V = TypeVar("V")
 E = TypeVar("E")
 _UNREAD: Final[Any] = object()
-
-# Rows that one commit removes because their windows are gone, at most: after a silence of days a
-# single event ends millions of windows, more than a transaction should hold.
-EXPIRED_AT_ONCE: Final = 50_000
-_NEVER_MS: Final = 1 << 63
 
 
 class TablePart(MutableMapping[Any, V], Generic[V]):
@@ -208,14 +205,7 @@ class WindowedPart(TablePart[V]):
     remove the row, by a time index (law 1: however the input is cut).
     """
 
-    __slots__ = (
-        "_life_ms",
-        "_seen_from_ms",
-        "_stream_time",
-        "_swept_ms",
-        "has_expired",
-        "stream_time_ms",
-    )
+    __slots__ = ("_expiry", "_life_ms", "_stream_time", "stream_time_ms")
 
     table: WindowedTable[V]
 
@@ -223,30 +213,20 @@ class WindowedPart(TablePart[V]):
         super().__init__(table, store)
         self.stream_time_ms = 0
         """Of the accepted batches; 0 before the first event."""
-        self.has_expired = False
-        """Whether rows of gone windows are still to be removed: more than one commit takes."""
         self._life_ms = table.windows.size_ms + table.windows.grace_ms
         self._stream_time = StreamTime(table.windows)
-        self._swept_ms = 0
-        """The stored rows of windows that began before this are removed."""
-        self._seen_from_ms = _NEVER_MS
-        """Of windows that begin here or later all rows are known: none of them was there before.
-
-        Most look-ups that find nothing are the first of a key in a new window: the store, asked for
-        them, took a twentieth of all time.
-        """
+        self._expiry = Expiry(table, store)
 
     def begin_at(self, stream_time_ms: int) -> None:
         """Go on from a committed stream time; nothing may be open."""
         self.stream_time_ms = stream_time_ms
-        gone_ms = self.table.windows.gone_ms(stream_time_ms)
-        # What the commits before did not come to; nobody may ever send a record that brings the next.
-        self.has_expired = bool(self._store.begun(self.table.name, 0, gone_ms, 1))
         self._stream_time = StreamTime(self.table.windows, stream_time_ms)
-        self._swept_ms = 0
-        # Asked, not concluded from stream time: without transactions rows may be ahead of it.
-        last_ms = self._store.last_begun(self.table.name)
-        self._seen_from_ms = 0 if last_ms is None else last_ms + 1
+        self._expiry.begin_at(stream_time_ms)
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether rows of gone windows are still to be removed: more than one commit takes."""
+        return self._expiry.has_expired
 
     def on_time(self, events: Iterable[T]) -> Iterator[tuple[T, int]]:
         """Yield each event that is not late with its window's start; see StreamTime."""
@@ -261,7 +241,7 @@ class WindowedPart(TablePart[V]):
         if row is _UNREAD:
             row = self._known.get(key, _UNREAD)
             if row is _UNREAD:
-                row = self._read(key) if key[1] < self._seen_from_ms else None
+                row = None if self._expiry.is_known(key) else self._read(key)
         return default if row is None else row
 
     def __iter__(self) -> Iterator[WindowKey]:
@@ -287,40 +267,39 @@ class WindowedPart(TablePart[V]):
     def reset(self) -> None:
         """Forget everything that is not in the store, and what was read from it."""
         super().reset()
-        self._seen_from_ms = _NEVER_MS
+        self._expiry.reset()
 
     def _forget(self, keys: Sequence[WindowKey]) -> None:
         super()._forget(keys)
-        last_ms = max(start_ms for _, start_ms in keys)
-        self._seen_from_ms = max(self._seen_from_ms, last_ms + 1)
+        self._expiry.forgotten(keys)
 
     def seal(self) -> dict[Any, V | None]:
         """Begin a new epoch; return the changes of the one that ends, rows that are gone among them."""
         ended = super().seal()
-        windows = self.table.windows
-        gone_ms = windows.gone_ms(self.stream_time_ms)
+        gone_ms = self.table.windows.gone_ms(self.stream_time_ms)
         # Those that this epoch wrote: what the store has of them comes up below.
         for key in [key for key in ended if key[1] <= gone_ms]:
             del ended[key]
             self._known.pop(key, None)
-        if windows.start_ms(gone_ms) < self._swept_ms:
-            return ended
-        found = self._store.begun(self.table.name, self._swept_ms, gone_ms, EXPIRED_AT_ONCE)
-        for key in map(self.table.key_of, found):
+        for key in map(self.table.key_of, self._expiry.sweep(self.stream_time_ms)):
             ended[key] = None
             self._known.pop(key, None)
-            self._swept_ms = key[1]
-        self.has_expired = len(found) == EXPIRED_AT_ONCE
-        if not self.has_expired:
-            self._swept_ms = gone_ms + 1
         return ended
 
 
-def part_of(table: Table[Any], store: Store) -> TablePart[Any]:
+Part: TypeAlias = TablePart[Any] | ColumnPart[Any]
+ExpiringPart: TypeAlias = WindowedPart[Any] | WindowedColumnPart[Any]
+
+
+def part_of(table: Table[Any], store: Store) -> Part:
     """Return a task's part of a table."""
-    return (
-        WindowedPart(table, store) if isinstance(table, WindowedTable) else TablePart(table, store)
-    )
+    if isinstance(table, WindowedTable):
+        if table.columns is None:
+            return WindowedPart(table, store)
+        return WindowedColumnPart(table, table.columns, store)
+    if table.columns is None:
+        return TablePart(table, store)
+    return ColumnPart(table, table.columns, store)
 
 
 class Turn:

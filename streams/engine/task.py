@@ -16,20 +16,29 @@ from typing import Any, Final
 import msgspec
 
 from streams.engine import dead_letters
-from streams.engine.batch import Batch, Failure, TooLargeError
+from streams.engine.batch import Batch, Failure
 from streams.engine.clock import Clock
 from streams.engine.cluster import Cluster, Producer
 from streams.engine.codec import Codec
+from streams.engine.column_part import ColumnPart, WindowedColumnPart
 from streams.engine.config import RECORD_OVERHEAD_BYTES, EngineConfig
 from streams.engine.definitions import Event, Flow, Table
 from streams.engine.epoch import Counts, Epoch
-from streams.engine.errors import DefinitionError
+from streams.engine.errors import DefinitionError, TooLargeError
 from streams.engine.layout import Subtopology
 from streams.engine.meters import Meters
 from streams.engine.progress import Restoring
 from streams.engine.records import NO_HEADERS, Outgoing, Reason, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
-from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, WindowedPart
+from streams.engine.table import (
+    ExpiringPart,
+    JoinedPart,
+    Part,
+    TablePart,
+    Turn,
+    TurnedPart,
+    WindowedPart,
+)
 from streams.engine.turns import Slice, Turns, pieces, singles, whole
 
 # A row holds what so many records told, at most: five for `users`. Those of a larger row are small.
@@ -77,7 +86,7 @@ class Task:
         self.position = Position(partitions=0)
         self.topic_ids: dict[str, str] = {}
         """Of its input topics, as it was taken; what it commits belongs to these."""
-        self.parts: dict[str, TablePart[Any]] = {}
+        self.parts: dict[str, Part] = {}
         self.epoch = Epoch()
         self.commit: asyncio.Task[None] | None = None
         """The commit in flight: at most one, of the epoch before `epoch`."""
@@ -99,7 +108,7 @@ class Task:
         self.counts = {flow.name: Counts() for flow in subtopology.flows}
         self._topics = {topic.name: topic for topic in subtopology.inputs}
         self._codecs = {t.name: Codec(t, config.max_ahead_ms) for t in subtopology.inputs}
-        self._longest = config.max_record_bytes - RECORD_OVERHEAD_BYTES
+        self.longest = config.max_record_bytes - RECORD_OVERHEAD_BYTES
         self._fetched: dict[TopicPartition, deque[Run]] = {tp: deque() for tp in self.inputs}
         self._turns = Turns(self.inputs, one_by_one=subtopology.sees_inputs_order)
 
@@ -117,9 +126,10 @@ class Task:
         """Return the partition that holds this task's changes of a table."""
         return TopicPartition(table.changelog(self.config.application_id), self.partition)
 
-    def windowed_parts(self) -> Iterator[WindowedPart[Any]]:
+    def windowed_parts(self) -> Iterator[ExpiringPart]:
         """Yield the task's parts of windowed tables."""
-        return (part for part in self.parts.values() if isinstance(part, WindowedPart))
+        parts = self.parts.values()
+        return (part for part in parts if isinstance(part, WindowedPart | WindowedColumnPart))
 
     def has_to_commit(self) -> bool:
         """Tell whether there is anything that the next commit would change."""
@@ -158,7 +168,7 @@ class Task:
         not as epochs are cut. A few large records can make it so.
         """
         largest = max(map(len, filter(None, run.values)), default=0)
-        return largest * _LARGE_RECORDS_A_ROW > self._longest
+        return largest * _LARGE_RECORDS_A_ROW > self.longest
 
     def batch(self, source: TopicPartition, piece: Slice) -> Batch:
         """Return a slice's events as a batch for the agents that read its topic."""
@@ -180,12 +190,14 @@ class Task:
         """Tell whether what the flow's rule sees of tables, or others see of its table, hangs on turns."""
         return bool(flow.joins) or flow.keeps in self.subtopology.joined
 
-    def part_for(self, flow: Flow, table: Table[Any], turn: Turn) -> Mapping[Any, Any]:
+    def part_for(self, flow: Flow, table: Table[Any], turn: Turn) -> Any:
         """Return this task's part of a table as `flow` may use it. Raises DefinitionError."""
         part = self.parts.get(table.name)
-        if part is not None and flow.keeps is table:
+        if isinstance(part, ColumnPart) and flow.keeps is table:
+            return part.columns
+        if isinstance(part, TablePart) and flow.keeps is table:
             return TurnedPart(part, turn) if table in self.subtopology.joined else part
-        if part is not None and table in flow.joins:
+        if isinstance(part, TablePart) and table in flow.joins:
             return JoinedPart(flow.name, part, turn)
         msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
         raise DefinitionError(msg)
@@ -206,9 +218,9 @@ class Task:
         keys = list(map(str.encode, map(topic.key, made)))
         values = list(map(_encode, made))
         sizes = list(map(add, map(len, keys), map(len, values)))
-        if (largest := max(sizes, default=0)) > self._longest:
+        if (largest := max(sizes, default=0)) > self.longest:
             event_id = made[sizes.index(largest)].event_id[:100]
-            msg = f"{event_id} for {topic.name} has {largest} bytes, the limit is {self._longest}"
+            msg = f"{event_id} for {topic.name} has {largest} bytes, the limit is {self.longest}"
             raise TooLargeError(msg)
         return list(zip(keys, values, repeat(NO_HEADERS), strict=False))
 
@@ -268,8 +280,8 @@ class Task:
         """Return a row as changelog and disk have it. Raises TooLargeError, or what its encoding does."""
         encoded = (table.key_text(key).encode(), None if row is None else table.encode(row))
         size = len(encoded[0]) + len(encoded[1] or b"")
-        if size > self._longest:
-            msg = f"a row of {table.name} has {size} bytes, the limit is {self._longest}"
+        if size > self.longest:
+            msg = f"a row of {table.name} has {size} bytes, the limit is {self.longest}"
             raise TooLargeError(msg)
         return encoded
 

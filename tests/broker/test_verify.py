@@ -26,8 +26,7 @@ from commands.main import run
 from config.settings import Settings, load_settings
 from streams.app import Worker
 from streams.broker import EmbeddedKafka
-from streams.engine import failpoints
-from streams.engine import table as table_module
+from streams.engine import expiry, failpoints
 from streams.engine.admin import TopicSpec, ensure_topics
 from streams.engine.api import Batch
 from streams.engine.cluster import Committed
@@ -376,7 +375,7 @@ async def test_an_offset_that_somebody_moved_with_our_note_beside_it_is_told(
 async def test_rows_of_gone_windows_are_neither_on_disk_nor_in_the_changelog(
     minutes: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_module, "EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr(expiry, "EXPIRED_AT_ONCE", 2)
     await minutes.start()
     for _ in range(3):
         await minutes.produce(100)

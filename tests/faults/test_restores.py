@@ -17,7 +17,7 @@ from tests.waiting import until_true
 
 _TABLES = len(TOPOLOGY.tables)
 _KILLS = 3
-# More than the 16 MB that a task's store keeps in memory before it writes a file.
+# More than the 4 MB that a task's store keeps in memory before it writes a file.
 _USERS, _NAME_BYTES = 8_000, 4_600
 
 

@@ -22,6 +22,9 @@ async def test_a_frozen_worker_is_refused_when_it_wakes_and_rejoins(
         zombie, heir = trial.new_worker(), trial.new_worker()
         # Mostly in the midst of a commit: what it sent is in an open transaction.
         step = trial.chance.choice([*_AT_WORK, *[Step.COMMIT_BEFORE_END] * len(_AT_WORK)])
+        heir.start()  # so that there is something committed, however early the other one is frozen
+        await trial.done(0.1)
+        assert heir.end() == 0
         async with trial.load(600):
             zombie.start(headrace_failpoints=f"{step}=stop@{trial.chance.randint(5, 25)}")
             await until_true(zombie.stands_still, deadline_s=90)

@@ -29,9 +29,17 @@ def test_a_worker_that_runs_is_alive_and_ready(driver: Driver) -> None:
 
 
 def test_a_worker_that_takes_its_tasks_says_which(driver: Driver) -> None:
-    engine = engine_of(driver)  # in the group, and not a step further
-    assert list(what_is_missing(engine)) == ["orders-0: taking", "orders-1: taking"]
-    assert why_dead(engine) == ""
+    told: list[tuple[str, list[str]]] = []
+
+    def look(_step: Step) -> None:  # in the group, and not a step further
+        engine = engine_of(driver)
+        told.append((why_dead(engine), list(what_is_missing(engine))))
+
+    driver.kill_worker()
+    failpoints.arm(Step.TAKE_BEFORE_FENCE, failpoints.on_visit(1, look))
+    driver.start_worker()
+    driver.settle()
+    assert told == [("", ["orders-0: taking", "orders-1: taking"])]
 
 
 def test_a_worker_that_leaves_is_alive_and_not_ready(driver: Driver) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import load_settings
-from streams.engine import table as table_module
+from streams.engine import expiry
 from streams.engine.failpoints import Step
 from streams.testing import Driver
 from streams.topics import DEAD_LETTERS, ORDERS, USERS
@@ -123,7 +123,7 @@ def test_a_commit_whose_answer_is_lost_is_counted_when_it_is_found(
 def test_a_commit_without_input_that_failed_is_not_found_by_its_offsets(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_module, "EXPIRED_AT_ONCE", 1)
+    monkeypatch.setattr(expiry, "EXPIRED_AT_ONCE", 1)
     minutes = [order(n, at_ms=n * 60_000) for n in range(5)]
     driver.pipe(ORDERS, minutes, timestamp_ms=NOW_MS)
     log = USER_ORDER_MINUTES.changelog(APP_ID)

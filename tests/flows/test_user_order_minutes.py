@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import load_settings
-from streams.engine import table as table_module
+from streams.engine import expiry
 from streams.engine.cluster import Committed
 from streams.engine.failpoints import Step
 from streams.engine.records import TopicPartition
@@ -179,7 +179,7 @@ def test_a_crash_in_the_commit_that_removes_rows_leaves_none_and_takes_no_other(
 @pytest.fixture
 def few_at_once(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let a commit remove three rows at most."""
-    monkeypatch.setattr(table_module, "EXPIRED_AT_ONCE", 3)
+    monkeypatch.setattr(expiry, "EXPIRED_AT_ONCE", 3)
     return 3
 
 

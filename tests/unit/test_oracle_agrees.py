@@ -24,8 +24,14 @@ from streams import topics
 from streams.engine.codec import Codec
 from streams.engine.definitions import Table, Topic
 from streams.engine.records import Run
-from streams.events import OrderCreated, UserRegistered, UserStatusChanged, UserUpdated
-from streams.operators.windows import WindowedDict
+from streams.events import (
+    OrderColumns,
+    OrderCreated,
+    UserRegistered,
+    UserStatusChanged,
+    UserUpdated,
+)
+from streams.operators.columns import KeyedColumns, WindowedColumns
 from streams.topics import HIGH_VALUE_ORDERS, VIP_UPGRADES
 from tables.definitions import (
     USER_ORDER_MINUTES,
@@ -409,13 +415,14 @@ def application(records: Partitions, rows_a_run: int) -> Outcome:
     """
     outcome = Outcome(tables={"users": {}, "user_orders": {}, "user_order_minutes": {}}, derived={})
     for partition, sources in records["orders"].items():
-        table: dict[str, UserOrders] = {}
-        minutes: WindowedDict[UserMinute] = WindowedDict(USER_ORDER_MINUTES.windows)
+        table = KeyedColumns(UserOrders)
+        minutes = WindowedColumns(UserMinute, USER_ORDER_MINUTES.windows)
         for run in runs_of("orders", partition, sources, rows_a_run, outcome):
             created = [event for event in run if type(event) is OrderCreated]
+            columns = OrderColumns.of(created)
             derived: dict[Topic, list[Any]] = {
                 HIGH_VALUE_ORDERS: list(high_value(created, above_cents=100_000)),
-                VIP_UPGRADES: list(upgrade_vips(created, table, at=10)),
+                VIP_UPGRADES: list(upgrade_vips(columns, table, at=10)),
             }
             for topic, events in derived.items():
                 by_partition = outcome.derived.setdefault(topic.name, {})
@@ -423,10 +430,10 @@ def application(records: Partitions, rows_a_run: int) -> Outcome:
                     Derived(topic.key(event).encode(), parse(msgspec.json.encode(event)))
                     for event in events
                 )
-            count_minutes(created, minutes)
+            count_minutes(columns, minutes)
         outcome.late += minutes.stream_time.late
-        outcome.tables["user_orders"] |= rows_of(USER_ORDERS, table)
-        outcome.tables["user_order_minutes"] |= rows_of(USER_ORDER_MINUTES, minutes)
+        outcome.tables["user_orders"] |= rows_of(USER_ORDERS, table.as_dict())
+        outcome.tables["user_order_minutes"] |= rows_of(USER_ORDER_MINUTES, minutes.as_dict())
     for partition, sources in records["users"].items():
         known: dict[str, User] = {}
         for run in runs_of("users", partition, sources, rows_a_run, outcome):

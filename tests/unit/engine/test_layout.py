@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from streams.engine.definitions import Flow, Table, Topic, Topology, WindowedTable
+from streams.engine.definitions import Columnar, Flow, Table, Topic, Topology, WindowedTable
 from streams.engine.errors import DefinitionError
 from streams.engine.layout import own_topics, subtopologies
 from streams.engine.notes import LONGEST, longest_note
@@ -17,6 +17,7 @@ ORDERS, USERS, VISITS, CLICKS, OUT = (
 PROFILES: Table[Any] = Table("profiles", bytes, bytes)
 COUNTS: Table[Any] = Table("counts", bytes, bytes)
 VISITED: Table[Any] = Table("visited", bytes, bytes)
+SUMS: Table[Any] = Table("sums", bytes, bytes, columns=Columnar(object, list))
 MINUTES: WindowedTable[Any] = WindowedTable("minutes", bytes, bytes, TumblingWindows(60_000, 0))
 
 
@@ -48,6 +49,8 @@ REFUSED = {
     "flow enrich joins table minutes, which is windowed: a key has no one row in it": topology(
         flow("count", ORDERS, keeps=MINUTES), flow("enrich", USERS, joins=(MINUTES,))
     ),
+    "flow enrich joins table sums, which is kept in columns: nobody can look up a row as of a "
+    "turn": topology(flow("sum", ORDERS, keeps=SUMS), flow("enrich", USERS, joins=(SUMS,))),
     "inputs orders and users are each joined with a table that is kept from another of them": topology(
         flow("one", ORDERS, keeps=COUNTS, joins=(PROFILES,)),
         flow("two", USERS, keeps=PROFILES, joins=(COUNTS,)),

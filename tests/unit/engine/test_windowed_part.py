@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streams.engine import table as table_module
+from streams.engine import expiry
 from streams.engine.definitions import WindowedTable, WindowKey
 from streams.engine.store import Position, Store, StoreMemory
 from streams.engine.table import WindowedPart
@@ -165,7 +165,7 @@ def test_late_events_are_those_of_the_running_batch(disk: Disk) -> None:
 def test_more_than_one_commit_removes_are_removed_by_the_next_ones(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_module, "EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr(expiry, "EXPIRED_AT_ONCE", 2)
     part = disk.part
     count(part, *((0, f"user-{n}") for n in range(5)))
     part.accept_batch()
@@ -183,7 +183,7 @@ def test_more_than_one_commit_removes_are_removed_by_the_next_ones(
 def test_whoever_goes_on_knows_that_rows_are_left_to_be_removed(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_module, "EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr(expiry, "EXPIRED_AT_ONCE", 2)
     count(disk.part, *((0, f"user-{n}") for n in range(5)))
     disk.part.accept_batch()
     disk.commit()
@@ -231,7 +231,7 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(table_module, "EXPIRED_AT_ONCE", 2)
+        self._patch.setattr(expiry, "EXPIRED_AT_ONCE", 2)
         self.disk = Disk()
         self.shown = self.accepted = self.stored = Committed({}, 0)
         self.late = 0

@@ -2,13 +2,15 @@
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tables.definitions import USER_ORDERS, UserOrders
+from streams.engine.definitions import Table
+from tables.definitions import USER_ORDER_MINUTES, USER_ORDERS, UserMinute, UserOrders
 
 times_ms = st.integers(0, 253_402_300_799_999)
 rows = st.builds(
@@ -18,6 +20,9 @@ rows = st.builds(
     first_order_at=times_ms,
     last_order_at=times_ms,
     vip=st.booleans(),
+)
+minutes = st.builds(
+    UserMinute, rows.map(lambda row: row.orders), rows.map(lambda row: row.amount_cents)
 )
 
 
@@ -37,10 +42,37 @@ def test_a_row_comes_back_as_it_was(row: UserOrders) -> None:
     }
 
 
+@given(row=minutes)
+def test_a_minute_comes_back_as_it_was(row: UserMinute) -> None:
+    value = USER_ORDER_MINUTES.encode(row)
+    assert USER_ORDER_MINUTES.decode(value) == row
+    assert json.loads(value, parse_float=Decimal) == {
+        "orders": row.orders,
+        "amount": Decimal(row.amount_cents).scaleb(-2),
+    }
+
+
+@pytest.mark.parametrize("table", [USER_ORDERS, USER_ORDER_MINUTES], ids=lambda table: table.name)
+@given(data=st.data())
+def test_rows_by_columns_are_written_as_each_of_them_alone(
+    table: Table[Any], data: st.DataObject
+) -> None:
+    assert table.columns is not None
+    drawn = data.draw(st.lists(rows if table is USER_ORDERS else minutes, max_size=9))
+    columns = [
+        [getattr(row, field) for row in drawn] for field in table.columns.row.__struct_fields__
+    ]
+    assert table.columns.encode(*columns) == [table.encode(row) for row in drawn]
+    assert [table.decode(value) for value in table.columns.encode(*columns)] == drawn
+
+
 def test_a_row_is_written_as_the_contract_says() -> None:
     value = USER_ORDERS.encode(UserOrders(3, 129_950, 1, 2, vip=True))
     assert value == (
         b'{"orders":3,"amount":1299.5,"first_order_at":1,"last_order_at":2,"vip":true}'
+    )
+    assert USER_ORDER_MINUTES.encode(UserMinute(2, 10**15 + 1)) == (
+        b'{"orders":2,"amount":10000000000000.01}'
     )
 
 
