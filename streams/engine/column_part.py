@@ -87,11 +87,14 @@ class ColumnPart(Generic[V]):
 
     def committed(self) -> None:
         """Say that the changes of the epoch before this one are in the store now."""
-        limit = self._store.known_rows()
+        limit = self._limit()
         if len(self.columns) > limit and not self.columns.in_batch:
             forgotten = self.columns.forget_oldest(limit // 2)
             if forgotten:  # all others may have been changed again
                 self._forgotten(forgotten)
+
+    def _limit(self) -> int:
+        return self._store.known_rows()
 
     def _forgotten(self, keys: list[Any]) -> None:
         """Take note that these rows are in the store alone."""
@@ -163,6 +166,10 @@ class WindowedColumnPart(ColumnPart[V]):
         """Forget everything that is not in the store, and what was read from it."""
         super().reset()
         self._expiry.reset()
+
+    def _limit(self) -> int:
+        # Hardly anybody asks for rows of windows that have passed, and those come as fast as events do.
+        return super()._limit() // 4
 
     def _forgotten(self, keys: list[WindowKey]) -> None:
         self._expiry.forgotten(keys)

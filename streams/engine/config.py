@@ -33,6 +33,8 @@ class EngineConfig:
     """When Kafka's silence counts as a failed try to take a task; restoring is not bounded by it."""
     max_batch_records: int = 1_000
     max_epoch_records: int = 200_000
+    max_epoch_output_bytes: int = 32 << 20
+    """Of derived events and dead letters: they stay in memory until their transaction has ended."""
     max_stretched_interval_ms: int = 1_000
     fences_tolerated: int = 5
     state_lifetime_ms: int = 86_400_000

@@ -324,9 +324,7 @@ class Engine:
 
     def _may_work(self, task: Task) -> bool:
         """Tell whether a task may process more: a full epoch waits for the commit before it."""
-        return task.state is State.RUNNING and (
-            task.epoch.records < self.config.max_epoch_records or task.commit is None
-        )
+        return task.state is State.RUNNING and (task.commit is None or not task.is_full())
 
     async def _work(self, task: Task, source: Source) -> None:
         """Process all that the task has queued and may take now."""
@@ -366,12 +364,11 @@ class Engine:
             damage = None if task.store is None else task.store.damage
             if task.state is State.RUNNING and damage is not None:  # a reader of rows found it
                 self._takings.again(task, source, damage)
-            full = task.epoch.records >= self.config.max_epoch_records
             if (
                 task.state is State.RUNNING
                 and task.commit is None
                 and task.has_to_commit()
-                and (full or now_s >= task.commit_due_s)
+                and (now_s >= task.commit_due_s or task.is_full())
             ):
                 task.commit_due_s = now_s + self._pace.interval_s(self._backlog(), len(self.tasks))
                 try:

@@ -1,6 +1,7 @@
 """What a task did since its last commit, and would commit next."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streams.engine.records import Outgoing, TopicPartition
@@ -31,6 +32,8 @@ class Epoch:
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     records: int = 0
     """Input records that the epoch covers."""
+    output_bytes: int = 0
+    """Of the values in `outputs`."""
     counts: defaultdict[tuple[str, str], Counts] = field(
         default_factory=lambda: defaultdict(Counts)
     )
@@ -41,3 +44,8 @@ class Epoch:
     """Kafka's timestamp of the first record of each input."""
     number: int = 0
     """That of its commit, once that has begun."""
+
+    def emit(self, topic: str, records: Sequence[Outgoing]) -> None:
+        """Add records to be sent to a topic."""
+        self.outputs[topic] += records
+        self.output_bytes += sum(len(value or b"") for _, value, _ in records)

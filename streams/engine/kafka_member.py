@@ -59,7 +59,7 @@ class KafkaSource:
             heartbeat_interval_ms=options.heartbeat_interval_ms,
             rebalance_timeout_ms=options.rebalance_timeout_ms,
             request_timeout_ms=options.request_timeout_ms,
-            max_partition_fetch_bytes=1 << 20,
+            max_partition_fetch_bytes=1 << 19,
             fetch_max_wait_ms=100,
             value_deserializer=AS_RUNS,
         )

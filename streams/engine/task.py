@@ -135,6 +135,14 @@ class Task:
         """Tell whether there is anything that the next commit would change."""
         return bool(self.epoch.positions) or any(p.has_expired for p in self.windowed_parts())
 
+    def is_full(self) -> bool:
+        """Tell whether the open epoch is so large that it is to be committed before it grows further."""
+        config, epoch = self.config, self.epoch
+        return (
+            epoch.records >= config.max_epoch_records
+            or epoch.output_bytes >= config.max_epoch_output_bytes
+        )
+
     # -- input ----------------------------------------------------------------------------------
 
     def offer(self, source: TopicPartition, run: Run) -> None:
@@ -235,14 +243,13 @@ class Task:
         if batch is not None:
             for flow in flows:
                 if flow.emits and (records := batch.outputs.get(flow.name)):
-                    self.epoch.outputs[flow.emits.name] += records
+                    self.epoch.emit(flow.emits.name, records)
                     self.epoch.written[flow.emits.name, flow.name] += len(records)
         rejects = piece.rejects
         if rejects:
             now_ms = self.clock.wall_ms()
-            self.epoch.outputs[self.dead_letters_topic] += [
-                dead_letters.rejected(source, piece.run, reject, now_ms) for reject in rejects
-            ]
+            letters = [dead_letters.rejected(source, piece.run, r, now_ms) for r in rejects]
+            self.epoch.emit(self.dead_letters_topic, letters)
         self._advance(source, piece, Counts(processed=len(piece.events), dead=len(rejects)), late)
 
     def drop(self, source: TopicPartition, piece: Slice, failure: Failure) -> None:
@@ -252,7 +259,7 @@ class Task:
         now_ms = self.clock.wall_ms()
         letters = {r.at: dead_letters.rejected(source, piece.run, r, now_ms) for r in piece.rejects}
         letters[index] = dead_letters.failed(source, piece.run, index, failure, now_ms)
-        self.epoch.outputs[self.dead_letters_topic] += [letters[at] for at in sorted(letters)]
+        self.epoch.emit(self.dead_letters_topic, [letters[at] for at in sorted(letters)])
         self._advance(source, piece, Counts(dead=1 + len(piece.rejects)), {})
 
     def unwritable(self, piece: Slice) -> Failure | None:

@@ -1,5 +1,6 @@
 """A rule that is given columns: they are made once a batch, and what goes wrong with them has an end."""
 
+import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,19 @@ def test_columns_are_made_once_a_batch_for_all_its_agents(tmp_path: Path) -> Non
         assert driver.table(SUMS) == {"ada": Sum(5, 5_000)}
     assert [len(columns.orders) for columns in made] == [3, 2]
     assert all(a is b for a, b in zip(given, made, strict=True))
+
+
+def test_columns_are_let_go_with_their_batch(tmp_path: Path) -> None:
+    alive: list[weakref.ref[Any]] = []
+
+    def make(orders_: Sequence[OrderCreated]) -> OrderColumns:
+        columns = OrderColumns.of(orders_)
+        alive.append(weakref.ref(columns.times_ms))
+        return columns
+
+    with driven(tmp_path, summing(make)) as driver:
+        driver.pipe(ORDERS, orders(range(3)))
+        assert [ref() for ref in alive] == [None]
 
 
 def test_what_is_made_of_one_type_of_event_is_not_taken_for_another_one_s(tmp_path: Path) -> None:

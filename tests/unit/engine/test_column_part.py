@@ -224,6 +224,15 @@ def test_a_row_is_as_large_as_its_key_and_value_are_in_bytes(disk: Disk) -> None
         changes.encoded(len(value))
 
 
+def test_a_row_that_is_a_byte_too_large_is_so_when_it_is_alone(disk: Disk) -> None:
+    add(disk.part, ("key", 1))
+    disk.part.accept_batch()
+    changes = disk.part.seal()
+    assert changes.encoded(9) == [(b"key", b"1 of 1")]
+    with pytest.raises(TooLargeError, match="a row of sums has 9 bytes, the limit is 8"):
+        changes.encoded(8)
+
+
 @pytest.mark.parametrize("disk", [(SUMS, 10)], indirect=True, ids=["10 rows"])
 def test_what_is_known_stays_bounded_and_what_an_open_epoch_changed_is_never_forgotten(
     disk: Disk,
@@ -367,7 +376,7 @@ def test_after_an_abort_the_store_is_asked_for_all_rows(minutes: Disk) -> None:
     assert part.batch_changes() == {("a", 0): Sum(2, 1), ("a", 3): Sum(2, 7)}
 
 
-@pytest.mark.parametrize("disk", [(WINDOWED, 2)], indirect=True, ids=["2 rows"])
+@pytest.mark.parametrize("disk", [(WINDOWED, 8)], indirect=True, ids=["2 rows"])
 def test_a_row_of_a_new_window_that_was_forgotten_is_read(disk: Disk) -> None:
     part = disk.windowed
     part.begin_at(0)
@@ -378,7 +387,7 @@ def test_a_row_of_a_new_window_that_was_forgotten_is_read(disk: Disk) -> None:
     assert part.batch_changes() == {(f"user-{n}", 6): Sum(2, 13) for n in range(9)}
 
 
-@pytest.mark.parametrize("disk", [(WINDOWED, 2)], indirect=True, ids=["2 rows"])
+@pytest.mark.parametrize("disk", [(WINDOWED, 8)], indirect=True, ids=["2 rows"])
 def test_a_commit_may_find_all_rows_changed_again_and_none_to_forget(disk: Disk) -> None:
     part = disk.windowed
     count(part, (0, "a"), (0, "b"), (0, "c"))
