@@ -5,10 +5,17 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.9
-# The newest Python that really runs and can make environments (a version manager's name for one may be there alone).
+# The newest Python that really runs and can make environments (a version manager's name for one may be there alone). One
+# that was built with profile-guided optimisation goes before all others: workers are a fifth faster on it. Debian's
+# and Ubuntu's are, and do not say so among their options.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
-PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
-	$$p -c '$(USABLE)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+OPTIMISED := import sys, venv, ensurepip, sysconfig as c; sys.exit(sys.version_info < (3, 11) \
+	or not ("--enable-optimizations" in str(c.get_config_var("CONFIG_ARGS")) or "deb_system" in c.get_scheme_names()))
+PYTHON ?= $(shell for wanted in '$(OPTIMISED)' '$(USABLE)'; do \
+	for name in python3.14 python3.13 python3.12 python3.11 python3; do \
+		for folder in $$(echo "$$PATH" | tr : ' '); do \
+			"$$folder/$$name" -c "$$wanted" >/dev/null 2>&1 && { echo "$$folder/$$name"; exit; }; \
+		done; done; done)
 
 .DEFAULT_GOAL := help
 .PHONY: help install check test faults demo format lock clean
