@@ -89,7 +89,7 @@ class ColumnPart(Generic[V]):
         """Say that the changes of the epoch before this one are in the store now."""
         limit = self._limit()
         if len(self.columns) > limit and not self.columns.in_batch:
-            forgotten = self.columns.forget_oldest(limit // 2)
+            forgotten = self.columns.forget_oldest(limit * 3 // 4)
             if forgotten:  # all others may have been changed again
                 self._forgotten(forgotten)
 
@@ -110,9 +110,9 @@ class ColumnPart(Generic[V]):
 
     def _read(self, keys: Sequence[bytes]) -> Sequence[V | None]:
         self._asked += len(keys)
-        store, table = self._store, self.table
-        values = [store.get(table.name, key.decode()) for key in keys]
-        return [None if value is None else table.decode(value) for value in values]
+        decode = self.table.decode
+        values = self._store.get_many(self.table.name, keys)
+        return [None if value is None else decode(value) for value in values]
 
 
 class WindowedColumnPart(ColumnPart[V]):

@@ -139,9 +139,9 @@ class Columns(Generic[V]):
             self._texts[slot] = text
         for name, default in self._defaults.items():  # a slot may have been another row's
             self._columns[name][slots] = default
-        for slot, row in zip(slots, self._read(texts), strict=False):
-            if row is not None:
-                self._put(slot, row)
+        read = zip(slots, self._read(texts), strict=False)
+        if known := [(slot, row) for slot, row in read if row is not None]:
+            self._put(*zip(*known, strict=True))
 
     def _grow(self) -> None:
         more = len(self._changed)
@@ -151,11 +151,11 @@ class Columns(Generic[V]):
         self._changed = np.concatenate([self._changed, np.zeros(more, np.bool_)])
         self._used = np.concatenate([self._used, np.zeros(more, np.int64)])
 
-    def _put(self, slot: int, row: V) -> None:
+    def _put(self, slots: Sequence[int], rows: Sequence[V]) -> None:
         for name in self._columns:
-            value = getattr(row, name)
-            column = self._columns[name] if value <= _MOST else self.widen(name)
-            column[slot] = value
+            values = [getattr(row, name) for row in rows]
+            column = self._columns[name] if max(values) <= _MOST else self.widen(name)
+            column[list(slots)] = values
 
     # -- what keeps them --------------------------------------------------------------------------
 
@@ -217,46 +217,28 @@ class Columns(Generic[V]):
     def forget_oldest(self, kept: int) -> list[Any]:
         """Forget what was not used for longest, down to `kept` rows; changed ones stay. Return the keys.
 
-        No batch may run: slots are others afterwards.
+        No batch may run: the rows that it asked for could be among them.
         """
-        free = set(self._free)
+        too_many = len(self) - kept
+        if too_many <= 0:
+            return []
         last_used = self._used[: len(self._texts)].copy()
         last_used[self._changed[: len(self._texts)]] = _MOST
-        last_used[self._free] = -1
-        newest = np.argsort(last_used, kind="stable")[max(0, len(self._texts) - kept) :]
-        stays = np.zeros(len(self._texts), np.bool_)
-        stays[newest] = True
-        stays |= self._changed[: len(self._texts)]
-        stays[self._free] = False
-        forgotten = [
-            self._key(text)
-            for slot, text in enumerate(self._texts)
-            if not stays[slot] and slot not in free
-        ]
-        slots = np.flatnonzero(stays)
-        texts = self.texts(slots)
-        columns = {name: column[slots] for name, column in self._columns.items()}
-        changed, used = self._changed[slots], self._used[slots]
-        self.clear()
-        while len(self._changed) < len(texts):
-            self._grow()
-        self._texts = texts
-        self._unused = count(len(texts))
-        for name, column in columns.items():
-            if column.dtype == np.object_:
-                self.widen(name)
-            self._columns[name][: len(texts)] = column
-        self._changed[: len(texts)] = changed
-        self._used[: len(texts)] = used
-        self._find_anew()
-        return forgotten
+        last_used[self._free] = _MOST
+        oldest = np.argpartition(last_used, too_many - 1)[:too_many]
+        slots = oldest[last_used[oldest] < _MOST]
+        keys = list(map(self._key, self.texts(slots)))
+        for key in keys:
+            self._lose(key)
+        self._free += slots.tolist()
+        return keys
 
     def _key(self, text: bytes) -> Any:
         """Return the key, as rules know it, that a text stands for."""
         raise NotImplementedError
 
-    def _find_anew(self) -> None:
-        """Know each key's slot again: they are all others."""
+    def _lose(self, key: Any) -> None:
+        """Know no slot of a key any more."""
         raise NotImplementedError
 
 
@@ -339,11 +321,11 @@ class KeyedColumns(Columns[V]):
             self._settle([(slot_of, "")])
         return self._rows(slots)
 
-    def _find_anew(self) -> None:
-        self._slot_of.update(zip(map(self._key, self._texts), count()))
-
     def _key(self, text: bytes) -> str:
         return text.decode()
+
+    def _lose(self, key: str) -> None:
+        del self._slot_of[key]
 
 
 class WindowedColumns(Columns[V]):
@@ -397,9 +379,9 @@ class WindowedColumns(Columns[V]):
             self._changed[freed] = False
             self._free += freed
 
-    def _find_anew(self) -> None:
-        for slot, (key, start_ms) in enumerate(map(self._key, self._texts)):
-            self._window(start_ms)[key] = slot
-
     def _key(self, text: bytes) -> tuple[str, int]:
         return key_and_start_ms(text.decode())
+
+    def _lose(self, key: tuple[str, int]) -> None:
+        text, start_ms = key
+        del self._windows[start_ms][text]
