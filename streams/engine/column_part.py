@@ -169,7 +169,7 @@ class WindowedColumnPart(ColumnPart[V]):
 
     def _limit(self) -> int:
         # Hardly anybody asks for rows of windows that have passed, and those come as fast as events do.
-        return super()._limit() // 4
+        return super()._limit() // 8
 
     def _forgotten(self, keys: list[WindowKey]) -> None:
         self._expiry.forgotten(keys)

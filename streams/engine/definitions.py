@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+
+import msgspec
 
 from streams.engine.errors import DefinitionError
 from streams.operators import windows
@@ -43,6 +45,16 @@ class Columnar(Generic[V]):
 
     row: type[V]
     encode: Callable[..., list[bytes]]
+
+    def __post_init__(self) -> None:
+        """Raise DefinitionError for a field that is no int or bool, or has no default."""
+        for field_ in msgspec.structs.fields(cast("Any", self.row)):
+            if field_.type not in {int, bool} or type(field_.default) is not field_.type:
+                msg = (
+                    f"{self.row.__name__}.{field_.name}: rows in columns have fields of int and bool, "
+                    f"each with a default"
+                )
+                raise DefinitionError(msg)
 
 
 @dataclass(frozen=True, slots=True)

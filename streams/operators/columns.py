@@ -4,6 +4,7 @@ For tables whose rows are whole numbers and truth values: counts, sums, first an
 a row costs several times as much, in look-ups, new rows and writes for each event (decision 0021).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count, repeat
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
@@ -53,7 +54,7 @@ class _SlotOf(dict[str, int]):
         return slot
 
 
-class Columns(Generic[V]):
+class Columns(ABC, Generic[V]):
     """Rows of whole numbers and truth values by key, that can be changed many at a time, and undone.
 
     A batch's changes are `accept`ed or `undo`ne; what was accepted is told once by `take_changed`.
@@ -110,29 +111,26 @@ class Columns(Generic[V]):
         return self._free.pop() if self._free else next(self._unused)
 
     def _settle(self, fresh: Iterable[tuple[_SlotOf, str]]) -> None:
-        """Make the rows of the keys that have just been given slots; the text of each ends with a suffix.
+        """Make the rows of the keys that have just been given slots; the text of each ends with a suffix."""
+        for slot_of, suffix in fresh:
+            slots = [slot_of[key] for key in slot_of.fresh]
+            self._have_texts(slots)
+            self._make(slots, [f"{key}{suffix}".encode() for key in slot_of.fresh])
+        for slot_of, _ in fresh:
+            slot_of.fresh.clear()
 
-        All of them, or none: where a row cannot be read, nobody has asked for any.
-        """
-        made = [
-            (slot_of, suffix, slot_of.fresh, [slot_of[key] for key in slot_of.fresh])
-            for slot_of, suffix in fresh
-        ]
-        self._texts += repeat(b"", max(max(slots) for *_, slots in made) + 1 - len(self._texts))
+    def _take_back(self, slot_ofs: Iterable[_SlotOf]) -> None:
+        """Have keys without slots again that have just been given some, in vain."""
+        for slot_of in slot_ofs:
+            slots = [slot_of.pop(key) for key in slot_of.fresh]
+            slot_of.fresh.clear()
+            self._have_texts(slots)
+            self._free += slots
+
+    def _have_texts(self, slots: list[int]) -> None:
+        self._texts += repeat(b"", max(slots, default=-1) + 1 - len(self._texts))
         while len(self._changed) < len(self._texts):
             self._grow()
-        try:
-            for _, suffix, keys, slots in made:
-                self._make(slots, [f"{key}{suffix}".encode() for key in keys])
-        except BaseException:
-            for slot_of, _, keys, slots in made:
-                for key in keys:
-                    del slot_of[key]
-                self._free += slots
-            raise
-        finally:
-            for slot_of, *_ in made:
-                slot_of.fresh = []
 
     def _make(self, slots: list[int], texts: list[bytes]) -> None:
         for slot, text in zip(slots, texts, strict=True):
@@ -233,20 +231,21 @@ class Columns(Generic[V]):
         self._free += slots.tolist()
         return keys
 
+    @abstractmethod
     def _key(self, text: bytes) -> Any:
         """Return the key, as rules know it, that a text stands for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _lose(self, key: Any) -> None:
         """Know no slot of a key any more."""
-        raise NotImplementedError
 
 
 class Rows:
     """The rows of a batch's events: that of event i lies in slot `slots[i]`.
 
     Where some events are late, `kept` are the others: of what is given for each event of the batch,
-    theirs is taken.
+    theirs is taken. What is returned is of those alone, and they alone count where events are told by
+    their indexes.
     """
 
     __slots__ = ("_columns", "_kept", "slots")
@@ -316,9 +315,13 @@ class KeyedColumns(Columns[V]):
     def rows(self, keys: Sequence[str]) -> Rows:
         """Return the row of each key; one that has none gets a new one."""
         slot_of = self._slot_of
-        slots = np.fromiter(map(slot_of.__getitem__, keys), np.int64, len(keys))
-        if slot_of.fresh:
-            self._settle([(slot_of, "")])
+        try:
+            slots = np.fromiter(map(slot_of.__getitem__, keys), np.int64, len(keys))
+            if slot_of.fresh:
+                self._settle([(slot_of, "")])
+        except BaseException:
+            self._take_back([slot_of])
+            raise
         return self._rows(slots)
 
     def _key(self, text: bytes) -> str:
@@ -361,9 +364,13 @@ class WindowedColumns(Columns[V]):
         else:
             windows = list(map(self._window, starts_ms.tolist()))
             slots = (window[key] for window, key in zip(windows, keys, strict=True))
-        found = np.fromiter(slots, np.int64, len(keys))
-        if fresh := {window.start_ms: window for window in windows if window.fresh}:
-            self._settle((window, key_text("", start_ms)) for start_ms, window in fresh.items())
+        try:
+            found = np.fromiter(slots, np.int64, len(keys))
+            fresh = {window.start_ms: window for window in windows if window.fresh}
+            self._settle([(window, key_text("", start_ms)) for start_ms, window in fresh.items()])
+        except BaseException:
+            self._take_back(windows)
+            raise
         return self._rows(found, kept)
 
     def _window(self, start_ms: int) -> _SlotOf:

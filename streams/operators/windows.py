@@ -50,6 +50,10 @@ def key_and_start_ms(text: str) -> tuple[str, int]:
     return key, int(start)
 
 
+# Longer than there are event times, and far from where 64 bits end.
+_EVER_MS = 2**62
+
+
 class StreamTime:
     """One windowed operator's stream time in one task, and how many events were late for it.
 
@@ -92,7 +96,7 @@ class StreamTime:
         if not len(times_ms):
             return starts_ms, None
         now_ms = np.maximum.accumulate(np.maximum(times_ms, self.now_ms))
-        is_on_time = starts_ms + (size_ms + grace_ms) > now_ms
+        is_on_time = starts_ms > now_ms - min(size_ms + grace_ms, _EVER_MS)
         self.now_ms = int(now_ms[-1])
         if is_on_time.all():
             return starts_ms, None

@@ -376,7 +376,7 @@ def test_after_an_abort_the_store_is_asked_for_all_rows(minutes: Disk) -> None:
     assert part.batch_changes() == {("a", 0): Sum(2, 1), ("a", 3): Sum(2, 7)}
 
 
-@pytest.mark.parametrize("disk", [(WINDOWED, 8)], indirect=True, ids=["2 rows"])
+@pytest.mark.parametrize("disk", [(WINDOWED, 16)], indirect=True, ids=["2 rows"])
 def test_a_row_of_a_new_window_that_was_forgotten_is_read(disk: Disk) -> None:
     part = disk.windowed
     part.begin_at(0)
@@ -387,7 +387,7 @@ def test_a_row_of_a_new_window_that_was_forgotten_is_read(disk: Disk) -> None:
     assert part.batch_changes() == {(f"user-{n}", 6): Sum(2, 13) for n in range(9)}
 
 
-@pytest.mark.parametrize("disk", [(WINDOWED, 8)], indirect=True, ids=["2 rows"])
+@pytest.mark.parametrize("disk", [(WINDOWED, 16)], indirect=True, ids=["2 rows"])
 def test_a_commit_may_find_all_rows_changed_again_and_none_to_forget(disk: Disk) -> None:
     part = disk.windowed
     count(part, (0, "a"), (0, "b"), (0, "c"))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from streams.engine.definitions import Columnar, Flow, Table, Topic, Topology, WindowedTable
@@ -14,10 +15,16 @@ from streams.operators.windows import TumblingWindows
 ORDERS, USERS, VISITS, CLICKS, OUT = (
     Topic(name, (), str) for name in ("orders", "users", "visits", "clicks", "out")
 )
+
+
+class Sum(msgspec.Struct):
+    total: int = 0
+
+
 PROFILES: Table[Any] = Table("profiles", bytes, bytes)
 COUNTS: Table[Any] = Table("counts", bytes, bytes)
 VISITED: Table[Any] = Table("visited", bytes, bytes)
-SUMS: Table[Any] = Table("sums", bytes, bytes, columns=Columnar(object, list))
+SUMS: Table[Any] = Table("sums", bytes, bytes, columns=Columnar(Sum, list))
 MINUTES: WindowedTable[Any] = WindowedTable("minutes", bytes, bytes, TumblingWindows(60_000, 0))
 
 
@@ -175,3 +182,16 @@ def test_a_flow_that_reads_several_inputs_sees_their_order() -> None:
     [one] = subtopologies(topology(flow("a", ORDERS, keeps=COUNTS), flow("b", ORDERS)))
     [several] = subtopologies(topology(flow("a", ORDERS, USERS, keeps=COUNTS)))
     assert (one.sees_inputs_order, several.sees_inputs_order) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("type_", "default"), [(float, 0.0), (str, ""), (int, msgspec.NODEFAULT), (int, False)]
+)
+def test_rows_in_columns_are_of_whole_numbers_and_truth_values_each_with_a_default(
+    type_: type[object], default: object
+) -> None:
+    row = msgspec.defstruct("Row", [("field", type_, default)])
+    with pytest.raises(
+        DefinitionError, match=r"Row\.field: rows in columns have fields of int and"
+    ):
+        Columnar(row, list)

@@ -695,3 +695,21 @@ class WindowedModel(RuleBasedStateMachine):
 
 TestWindowedModel = WindowedModel.TestCase
 TestWindowedModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def test_keys_that_were_looked_up_in_vain_are_not_there_afterwards() -> None:
+    columns = WindowedColumns(Row, TumblingWindows(3, 0))
+    with pytest.raises(ValueError, match="argument"):
+        columns.rows(["a", "b", "c"], np.array([0, 3]))
+    columns.rows(["z"], np.array([6]))
+    columns.accept()
+    assert columns.as_dict().keys() == {("z", 6)}
+    columns.take_changed()
+    assert columns.forget_oldest(0) == [("z", 6)]
+
+
+@pytest.mark.parametrize("grace_ms", [2**63 - 1, 2**80])
+def test_a_grace_for_ever_lets_nothing_be_late(grace_ms: int) -> None:
+    time = StreamTime(TumblingWindows(60_000, grace_ms))
+    starts_ms, kept = time.judge(np.array([10**14, 5]))
+    assert (starts_ms.tolist(), kept) == ([10**14 - 10**14 % 60_000, 0], None)
