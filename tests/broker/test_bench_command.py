@@ -47,6 +47,14 @@ def test_a_quick_bench_measures_every_part_and_finds_all_of_it_right(tmp_path: P
 
 
 @pytest.mark.timeout(600)
+def test_one_point_of_a_curve_can_be_measured_alone(tmp_path: Path) -> None:
+    asked = ("--only", "curves", "--points", "partitions=2", "--systems", "headrace-eo")
+    [point] = measured(tmp_path / "results.json", *asked)["points"]
+    assert (point["axis"], point["value"], point["input"]["partitions"]) == ("partitions", 2, 2)
+    assert point["events_per_s"] > 0
+
+
+@pytest.mark.timeout(600)
 def test_kafka_streams_does_the_same_work_without_a_jdk(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     results = measured(file, "--only", "throughput", "--systems", "kafka-streams-eo")
@@ -60,6 +68,9 @@ def test_kafka_streams_does_the_same_work_without_a_jdk(tmp_path: Path) -> None:
     [
         (["--systems", "flink"], "no such system: flink"),
         (["--only", "speed"], "no such part: speed"),
+        (["--points", "keys=5"], "'keys=5' is no point of a curve"),
+        (["--points", "users=0"], "'users=0' is no point of a curve"),
+        (["--points", "event_bytes=300"], "events have 200, 400, 1000 bytes, not 300"),
     ],
 )
 def test_words_that_mean_nothing_are_refused_before_anything_starts(
