@@ -391,4 +391,7 @@ class WindowedColumns(Columns[V]):
 
     def _lose(self, key: tuple[str, int]) -> None:
         text, start_ms = key
-        del self._windows[start_ms][text]
+        window = self._windows[start_ms]
+        del window[text]
+        if not window:  # a dict keeps the size that it once had
+            del self._windows[start_ms]
