@@ -26,12 +26,15 @@ pytest.register_assert_rewrite("tests.laws.world")
 def pytest_runtest_call() -> Generator[None]:
     """End with the test the logging that a command run in its process has set up.
 
-    The stream is the test's own: what later tests log, or what is held back, would meet it closed.
+    The stream is the test's own: what later tests log, or what is held back, would meet it closed. The
+    level goes back as well: what a test hears of others' logs must not hang on those before it.
     """
+    root = logging.getLogger()
+    level = root.level
     try:
         return (yield)
     finally:
-        root = logging.getLogger()
+        root.setLevel(level)
         for handler in [one for one in root.handlers if isinstance(one, SeldomHandler)]:
             root.removeHandler(handler)
             handler.close()
