@@ -33,11 +33,10 @@ class Batch(Protocol):
     ) -> None:
         """Call `rule(events, *mappings, **params)` and take the derived events that it yields.
 
-        Each table is bound to the task's part of it: a mapping from key to row, or the columns of one that
-        is kept in columns. Where one of the
-        flow's tables is joined, what it holds depends on the event: the rule goes through its events
-        once, and uses the table while it is at each. All that a rule did is undone where it raises;
-        this method does not raise.
+        Each table is bound to the task's part of it: a mapping from key to row, or the columns of one
+        that is kept in columns. Where one of the flow's tables is joined, what it holds depends on the
+        event: the rule goes through its events once, and uses the table while it is at each. All that a
+        rule did is undone where it raises; this method does not raise.
         """
 
 

@@ -5,7 +5,7 @@ rows of open epochs stay in memory, and reach the store when their epoch is comm
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from streams.engine.definitions import Columnar, Table, WindowedTable, WindowKey
 from streams.engine.errors import TooLargeError
@@ -16,7 +16,6 @@ from streams.operators.windows import StreamTime
 
 V = TypeVar("V")
 EncodedRow = tuple[bytes, bytes | None]
-_GONE: Final = None
 
 
 class ChangedColumns:
@@ -36,10 +35,10 @@ class ChangedColumns:
         assert table.columns is not None  # noqa: S101 - a table of columns
         keys = self._keys
         values = table.columns.encode(*self._values) if keys else []
-        rows = list(zip(keys, values, strict=True))
+        rows: list[EncodedRow] = list(zip(keys, values, strict=True))
         if max(map(len, keys), default=0) + max(map(len, values), default=0) > longest:
             check_sizes(table, rows, longest)
-        return [*rows, *((text.encode(), _GONE) for text in self._gone)]
+        return [*rows, *((text.encode(), None) for text in self._gone)]
 
 
 class ColumnPart(Generic[V]):
@@ -179,8 +178,8 @@ class WindowedColumnPart(ColumnPart[V]):
         return () if self._expiry.is_known(one_of_them) else super()._read(keys)
 
 
-def check_sizes(table: Table[Any], rows: list[tuple[bytes, bytes]], longest: int) -> None:
+def check_sizes(table: Table[Any], rows: Sequence[EncodedRow], longest: int) -> None:
     """Raise TooLargeError for a row that the broker would not take."""
-    size = max(len(key) + len(value) for key, value in rows)
+    size = max(len(key) + len(value or b"") for key, value in rows)
     if size > longest:
         raise TooLargeError(f"a row of {table.name} has {size} bytes, the limit is {longest}")

@@ -20,7 +20,7 @@ from streams.engine.batch import Batch, Failure
 from streams.engine.clock import Clock
 from streams.engine.cluster import Cluster, Producer
 from streams.engine.codec import Codec
-from streams.engine.column_part import ColumnPart, WindowedColumnPart
+from streams.engine.column_part import ColumnPart, WindowedColumnPart, check_sizes
 from streams.engine.config import RECORD_OVERHEAD_BYTES, EngineConfig
 from streams.engine.definitions import Event, Flow, Table
 from streams.engine.epoch import Counts, Epoch
@@ -286,10 +286,7 @@ class Task:
     def row(self, table: Table[Any], key: Any, row: Any) -> tuple[bytes, bytes | None]:
         """Return a row as changelog and disk have it. Raises TooLargeError, or what its encoding does."""
         encoded = (table.key_text(key).encode(), None if row is None else table.encode(row))
-        size = len(encoded[0]) + len(encoded[1] or b"")
-        if size > self.longest:
-            msg = f"a row of {table.name} has {size} bytes, the limit is {self.longest}"
-            raise TooLargeError(msg)
+        check_sizes(table, [encoded], self.longest)
         return encoded
 
     def undo(self) -> None:
