@@ -239,12 +239,7 @@ class Trial:
         """
         await self.done(deadline_s=deadline_s)
         served = await self._served()
-        for worker in self.running():
-            await worker.says("worker starts")  # SIGTERM before that ends it with 143
-            status = await asyncio.to_thread(worker.end)  # a proxy may run in this loop
-            assert status == 0, (
-                f"{worker.folder.name} ended with {status}:\n{worker.said()[-2_000:]}"
-            )
+        await self._end_workers()
         found = await read_topics(self.client, topics_of(APPLICATION), self.partitions)
         records = {tp: [*(gone or {}).get(tp, []), *rows] for tp, rows in found.items()}
         folders = [worker.state for worker in self.workers if worker.state.is_dir()]
@@ -268,6 +263,22 @@ class Trial:
         assert differences == [], f"{len(differences)} differences: " + "\n".join(differences[:10])
         self.records = sum(len(rows) for tp, rows in records.items() if tp.topic in INPUTS)
         return expected
+
+    async def _end_workers(self) -> None:
+        """End the workers at rest and all at once.
+
+        Else a task moves on, and whoever is ended while taking it leaves its store half restored, as it
+        may: the next start reads the rest.
+        """
+        workers = self.running()
+        for worker in workers:
+            await until(partial(_is_ready, worker), deadline_s=_CATCH_UP_S)
+        # Threads: a proxy may run in this loop.
+        statuses = await asyncio.gather(*(asyncio.to_thread(worker.end) for worker in workers))
+        for worker, status in zip(workers, statuses, strict=True):
+            assert status == 0, (
+                f"{worker.folder.name} ended with {status}:\n{worker.said()[-2_000:]}"
+            )
 
     async def check_partition(self, number: int) -> list[str]:
         """Compare what came out in one partition, read now; return a line for each difference.
@@ -310,6 +321,16 @@ class Trial:
             for tp, rows in wanted.items()
             if seen[tp] != rows
         ]
+
+
+async def _is_ready(worker: WorkerProcess) -> bool:
+    if not (address := worker.web_address()):
+        return False
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{address}/readyz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
 
 
 async def _all_rows(session: aiohttp.ClientSession, table: str, committed: int) -> dict[str, Json]:
