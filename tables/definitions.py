@@ -16,7 +16,8 @@ _AFTER_ALL_MS = 2**63 - 1
 
 def _lines(rows: Iterable[Any]) -> list[bytes]:
     """Return rows as JSON, each: in one call for all of them. JSON so written has no line break in it."""
-    return _encode_lines(rows).split(b"\n")[:-1]
+    # As a list: of any other iterable msgspec 0.22 keeps a reference for ever, and what is behind it.
+    return _encode_lines(list(rows)).split(b"\n")[:-1]
 
 
 def one_by_one(encode: Callable[..., list[bytes]]) -> Callable[[Any], bytes]:

@@ -1,7 +1,8 @@
 """How a task commits: one Kafka transaction, then one write to disk, in numbered steps."""
 
 import asyncio
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -18,6 +19,7 @@ from streams.engine.task import Task
 
 Changes: TypeAlias = dict[Any, Any] | ChangedColumns
 """What an epoch changed of a table: rows by key, None deletes; or columns."""
+_KEY: Final = itemgetter(0)
 
 
 def start_commit(task: Task) -> asyncio.Task[None]:
@@ -48,11 +50,17 @@ def why_failed(commit: asyncio.Task[None]) -> BaseException | None:
 
 
 def _encoded(task: Task, table: Table[Any], changes: Changes) -> list[EncodedRow]:
-    """Return changed rows as changelog and disk have them. Raises UnwritableRowError."""
+    """Return changed rows as changelog and disk have them, by key. Raises UnwritableRowError.
+
+    In the order of keys, which the store wants: whoever restores them from the changelog then sorts
+    next to nothing, which takes a third of a restore otherwise.
+    """
     try:
         if isinstance(changes, ChangedColumns):
-            return changes.encoded(task.longest)
-        return [task.row(table, key, row) for key, row in changes.items()]
+            rows = changes.encoded(task.longest)
+        else:
+            rows = [task.row(table, key, row) for key, row in changes.items()]
+        return sorted(rows, key=_KEY)
     except Exception as error:
         msg = f"a row of {table.name} cannot be written: {error!r}"
         raise UnwritableRowError(msg) from error

@@ -1,8 +1,8 @@
 """What travels between Kafka and the tasks: runs of records in, records out, and why one was refused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from aiokafka.structs import TopicPartition
 
@@ -30,6 +30,13 @@ class Run(NamedTuple):
     timestamps_ms: Sequence[int]
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
+
+    def rows(self) -> Iterable[tuple[bytes, bytes | None]]:
+        """Return a changelog's records as rows; None deletes. What has no key is no row."""
+        pairs = zip(self.keys, self.values, strict=True)
+        if None in self.keys:
+            return [(key, value) for key, value in pairs if key is not None]
+        return cast("Iterable[tuple[bytes, bytes | None]]", pairs)
 
 
 NO_HEADERS: list[tuple[str, bytes]] = []  # aiokafka's record builder takes a list and no other

@@ -9,7 +9,7 @@ answered from it (decision 0017).
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +73,7 @@ class Standby:
             self.position, sources={}, changelogs=changelogs, written_at_ms=self.level_at_ms
         )
         self._is_written = False
-        rows = {self.tables[tp]: _rows(run) for tp, run in runs.items() if run.offsets}
+        rows = {self.tables[tp]: run.rows() for tp, run in runs.items() if run.offsets}
         if rows:
             self.store.write(rows, self.position, logged=False)
             self._is_written = True
@@ -209,11 +209,6 @@ def _flaw(position: Position, changelogs: Changelogs, now_ms: int, lifetime_ms: 
 def _close(store: Store | None) -> None:
     if store is not None:
         store.close()
-
-
-def _rows(run: Run) -> Iterator[tuple[bytes, bytes | None]]:
-    pairs = zip(run.keys, run.values, strict=True)
-    return ((key, value) for key, value in pairs if key is not None)
 
 
 def disk_name(data_dir: Path) -> str:

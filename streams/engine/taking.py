@@ -253,10 +253,7 @@ async def _restore_table(
         position = msgspec.structs.replace(
             position, sources={}, changelogs=position.changelogs | {name: run.next_offset}
         )
-        rows = (
-            (key, value) for key, value in zip(run.keys, run.values, strict=True) if key is not None
-        )
-        store.write({name: rows}, position, logged=False)
+        store.write({name: run.rows()}, position, logged=False)
         restoring.add(run)
         task.restored_records += len(run.offsets)
         task.meters.add(RESTORED_RECORDS, len(run.offsets), task.id, name)

@@ -327,7 +327,10 @@ async def _is_ready(worker: WorkerProcess) -> bool:
     if not (address := worker.web_address()):
         return False
     try:
-        async with aiohttp.ClientSession() as session, session.get(f"http://{address}/readyz") as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{address}/readyz") as answer,
+        ):
             return answer.status == 200
     except aiohttp.ClientError:
         return False

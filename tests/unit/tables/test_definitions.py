@@ -1,6 +1,7 @@
 """Rows go to JSON and come back without loss."""
 
 import json
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -64,6 +65,15 @@ def test_rows_by_columns_are_written_as_each_of_them_alone(
     ]
     assert table.columns.encode(*columns) == [table.encode(row) for row in drawn]
     assert [table.decode(value) for value in table.columns.encode(*columns)] == drawn
+
+
+@pytest.mark.parametrize("table", [USER_ORDERS, USER_ORDER_MINUTES])
+def test_nothing_is_kept_of_rows_that_were_written(table: Table[Any]) -> None:
+    assert table.columns is not None
+    columns = [[1, 2, 3] for _ in msgspec.structs.fields(table.columns.row)]
+    before = list(map(sys.getrefcount, columns))
+    table.columns.encode(*columns)
+    assert list(map(sys.getrefcount, columns)) == before
 
 
 def test_a_row_is_written_as_the_contract_says() -> None:
