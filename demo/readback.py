@@ -36,7 +36,7 @@ Records = Mapping[TopicPartition, Sequence[Any]]
 """aiokafka's ConsumerRecords, in offset order."""
 
 INPUTS = tuple(topic.name for topic in TOPOLOGY.inputs if topic.name in {USERS, ORDERS})
-OUTPUTS = tuple(f.emits.name for f in TOPOLOGY.flows if f.emits and f.emits.name in DERIVED)
+OUTPUTS = tuple(t.name for f in TOPOLOGY.flows for t in f.outputs if t.name in DERIVED)
 CHECKED = tuple(table.name for table in TOPOLOGY.tables if table.name in TABLES)
 """What the oracle knows of: flows that were added are none of its business."""
 

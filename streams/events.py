@@ -5,6 +5,7 @@ collector need not see them (`gc=False`). An optional field that is null on the 
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Self, TypeAlias
 
 import msgspec
@@ -245,6 +246,36 @@ class UserStatusChanged(Envelope, frozen=True, gc=False, kw_only=True, tag="user
     data: UserStatusChangedData
 
 
+# --- payments -----------------------------------------------------------------------------------
+
+
+class PaymentData(msgspec.Struct, frozen=True, gc=False):
+    """A payment, and the order that it is for."""
+
+    order_id: str
+    user_id: str
+    payment_id: str | None = None
+    amount: Amount | None = None
+
+
+class PaymentFailedData(PaymentData, frozen=True, gc=False):
+    """A payment that was tried in vain, and why."""
+
+    reason: str | None = None
+
+
+class PaymentCompleted(Envelope, frozen=True, gc=False, kw_only=True, tag="payment.completed"):
+    """An order was paid."""
+
+    data: PaymentData
+
+
+class PaymentFailed(Envelope, frozen=True, gc=False, kw_only=True, tag="payment.failed"):
+    """A payment was tried in vain."""
+
+    data: PaymentFailedData
+
+
 # --- derived ------------------------------------------------------------------------------------
 
 
@@ -374,3 +405,99 @@ class OrderEnriched(Derived, frozen=True, gc=False, kw_only=True, tag="order.enr
 
 
 _NOTHING = (msgspec.Raw(), msgspec.Raw(b"null"))
+
+
+# --- derived from what belongs together in event time -------------------------------------------------
+
+
+def amount_of(cents: int) -> float | Decimal:
+    """Return cents in the main unit: as a double where that is exact enough to be written."""
+    return cents / 100 if cents <= _MOST_DOUBLE_CENTS else Decimal(cents).scaleb(-2)
+
+
+_MOST_DOUBLE_CENTS = 10**15
+
+
+class PaymentMatchData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An order and a payment for it; `waited_ms` is the time between them."""
+
+    order_id: str
+    user_id: str
+    amount: float
+    currency: str
+    payment_id: str | None
+    paid_amount: float | None
+    waited_ms: int
+
+
+class OrderPaymentMatched(
+    Derived, frozen=True, gc=False, kw_only=True, tag="order.payment_matched"
+):
+    """A payment for an order came in time."""
+
+    data: PaymentMatchData
+
+
+class UnpaidData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The order for which no payment came."""
+
+    order_id: str
+    user_id: str
+    amount: float
+    currency: str
+
+
+class OrderUnpaid(Derived, frozen=True, gc=False, kw_only=True, tag="order.unpaid"):
+    """No payment for an order came in time."""
+
+    data: UnpaidData
+
+
+class OfWindow(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="event_type"):
+    """What every event has that tells of a window; `timestamp` is the window's last ms.
+
+    Its id is `<flow>:<key>:<start>-<end>`: the same for the same window. No single event caused it.
+    """
+
+    event_id: str
+    aggregate_id: str
+    timestamp: int
+    version: int = 1
+    correlation_id: str
+    causation_id: None = None
+
+
+class SessionData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A user's session, [started_at, ended_at], and what they did in it."""
+
+    user_id: str
+    started_at: int
+    ended_at: int
+    duration_ms: int
+    events: int
+    orders: int
+    amount: float | Decimal
+
+
+class UserSessionClosed(OfWindow, frozen=True, gc=False, kw_only=True, tag="user.session_closed"):
+    """A user has done nothing for so long that their session is over."""
+
+    data: SessionData
+
+
+class OrderStatsData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A user's orders in [window_start, window_end): how many, their sum, highest and mean amount."""
+
+    user_id: str
+    window_start: int
+    window_end: int
+    orders: int
+    amount: float | Decimal
+    highest: float | Decimal
+    mean: float | Decimal
+
+
+class UserOrderStats(OfWindow, frozen=True, gc=False, kw_only=True, tag="user.order_stats"):
+    """What a user ordered in a window that has closed."""
+
+    data: OrderStatsData

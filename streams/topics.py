@@ -33,7 +33,13 @@ USERS = Topic(
     ),
     key=_user_id,
 )
+PAYMENTS = Topic("payments", events=(events.PaymentCompleted, events.PaymentFailed), key=_user_id)
 HIGH_VALUE_ORDERS = Topic("high-value-orders", events=(events.OrderHighValue,), key=_user_id)
 VIP_UPGRADES = Topic("vip-upgrades", events=(events.UserVipUpgraded,), key=_user_id)
 ENRICHED_ORDERS = Topic("enriched-orders", events=(events.OrderEnriched,), key=_user_id)
+ORDER_PAYMENTS = Topic("order-payments", events=(events.OrderPaymentMatched,), key=_user_id)
+UNPAID_ORDERS = Topic("unpaid-orders", events=(events.OrderUnpaid,), key=_user_id)
+USER_SESSIONS = Topic("user-sessions", events=(events.UserSessionClosed,), key=_user_id)
+ORDER_STATS = Topic("order-stats", events=(events.UserOrderStats,), key=_user_id)
 DEAD_LETTERS = "dead-letters"
+LATE_RECORDS = "late-records"

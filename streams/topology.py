@@ -2,7 +2,13 @@
 
 from agents.enriched_orders import agent as enriched_orders
 from agents.high_value_orders import agent as high_value_orders
+from agents.order_payments import agent as order_payments
+from agents.order_payments import rules as order_payments_rules
+from agents.order_stats import agent as order_stats
+from agents.order_stats import rules as order_stats_rules
 from agents.user_order_minutes import agent as user_order_minutes
+from agents.user_sessions import agent as user_sessions
+from agents.user_sessions import rules as user_sessions_rules
 from agents.users import agent as users
 from agents.vip_upgrades import agent as vip_upgrades
 from streams.engine.definitions import Flow, Topology
@@ -10,11 +16,18 @@ from streams.topics import (
     DEAD_LETTERS,
     ENRICHED_ORDERS,
     HIGH_VALUE_ORDERS,
+    LATE_RECORDS,
+    ORDER_PAYMENTS,
+    ORDER_STATS,
     ORDERS,
+    PAYMENTS,
+    UNPAID_ORDERS,
+    USER_SESSIONS,
     USERS,
     VIP_UPGRADES,
 )
 from tables import definitions as tables
+from tables import timed
 
 # fmt: off
 FLOWS = (
@@ -26,8 +39,18 @@ FLOWS = (
 )
 # fmt: on
 
+# What is open until event time closes it: beside the main flows, so that those stay as fast as they are.
+# fmt: off
+WINDOW_FLOWS = (
+    Flow(order_payments.register, "order_payments", reads=(ORDERS, PAYMENTS), keeps=timed.ORDER_PAYMENTS, fires=order_payments_rules.unpaid, emits=(ORDER_PAYMENTS, UNPAID_ORDERS)),
+    Flow(user_sessions.register, "user_sessions", reads=(ORDERS, USERS), keeps=timed.USER_SESSIONS, fires=user_sessions_rules.close, emits=USER_SESSIONS),
+    Flow(order_stats.register, "order_stats", reads=(ORDERS,), keeps=timed.ORDER_STATS, fires=order_stats_rules.close, emits=ORDER_STATS),
+)
+# fmt: on
+
 TOPOLOGY = Topology(FLOWS, dead_letters=DEAD_LETTERS)
+WINDOWS = Topology(WINDOW_FLOWS, dead_letters="windows-dead-letters", late_records=LATE_RECORDS)
 
 MAIN = "main"
-GROUPS = {MAIN: TOPOLOGY}
+GROUPS = {MAIN: TOPOLOGY, "windows": WINDOWS}
 """Flows with workers, commits and state of their own, by name: what waits for others goes beside MAIN."""

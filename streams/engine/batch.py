@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from itertools import accumulate
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError, TooLargeError
 from streams.engine.records import Outgoing, Reason
 from streams.engine.table import Turn
+from streams.engine.timed_part import TimedPart
 from streams.engine.turns import Slice
 from streams.errors import HeadraceError
 
 E = TypeVar("E")
+_event_time_ms = attrgetter("timestamp")
 
 
 class Failure(NamedTuple):
@@ -52,8 +56,11 @@ class Workplace(Protocol):
     def meets_others(self, flow: Flow) -> bool:
         """Tell whether what the flow's rule sees of tables, or others see of its table, hangs on turns."""
 
-    def encode(self, flow: Flow, events: Iterable[Event]) -> list[Outgoing]:
-        """Return derived events as records. Raises TooLargeError."""
+    def timed_part(self, flow: Flow) -> TimedPart[Any] | None:
+        """Return the task's part of the timed table that a flow keeps, if it keeps one."""
+
+    def encode(self, flow: Flow, events: Iterable[Event]) -> dict[str, list[Outgoing]]:
+        """Return derived events as records, by topic. Raises TooLargeError."""
 
 
 class Batch:
@@ -64,8 +71,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_by_type", "_prepared", "_running", "_turns_ms", "_workplace", "events", "failures", "fatal",
-        "finished", "outputs", "partition", "topic",
+        "_by_type", "_own_turns_ms", "_prepared", "_running", "_turns_ms", "_workplace", "events",
+        "failures", "fatal", "finished", "outputs", "partition", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -80,10 +87,12 @@ class Batch:
         self.partition = partition
         self.events = piece.events
         self._turns_ms = piece.turns_ms
+        self._own_turns_ms: list[int] | None = None
         self.finished = asyncio.get_running_loop().create_future()
         self.failures: dict[str, Failure] = {}
         self.fatal: BaseException | None = None
-        self.outputs: dict[str, list[Outgoing]] = {}
+        self.outputs: dict[str, dict[str, list[Outgoing]]] = {}
+        """What flows derived, by flow and topic."""
         self._running = {flow.name for flow in flows}
         self._by_type: dict[type[Any], Sequence[Any]] = {}
         self._prepared: dict[tuple[type[Any], Callable[..., Any]], Any] = {}
@@ -113,15 +122,19 @@ class Batch:
         try:
             parts = [self._workplace.part_for(flow, table, turn) for table in tables]
             given: Any = events
+            if (timed := self._workplace.timed_part(flow)) is not None:
+                timed.begin_rule(self._times_of(flow, events))
             if isinstance(events, Prepared):
                 given = self._made(flow, events)
             # In every batch of theirs: what a rule may do must not hang on where it is cut.
             elif self._workplace.meets_others(flow):
-                turns_ms = self._turns_of(flow, events)
+                turns_ms = self._turns_of(flow, events, self._turns_ms)
                 given = turn.through(events, turns_ms) if turns_ms else turn.at_once(events)
             derived = rule(given, *parts, **params)
             if derived is not None:
-                self.outputs.setdefault(flow.name, []).extend(self._workplace.encode(flow, derived))
+                of_flow = self.outputs.setdefault(flow.name, {})
+                for topic, records in self._workplace.encode(flow, derived).items():
+                    of_flow.setdefault(topic, []).extend(records)
         except TooLargeError as error:
             self.failures.setdefault(flow.name, Failure(flow, error, Reason.TOO_LARGE))
         except HeadraceError as error:  # the engine's own: no record is to blame
@@ -138,24 +151,37 @@ class Batch:
             self._prepared[key] = of.make(self.of(of.event_type))
         return self._prepared[key]
 
-    def _turns_of(self, flow: Flow, events: Sequence[Any]) -> Sequence[int]:
+    def _times_of(self, flow: Flow, events: Sequence[Any] | Prepared[Any]) -> Sequence[int]:
+        """Return the turn of each of these events, also where no other input's turn comes in between."""
+        if isinstance(events, Prepared):
+            msg = f"flow {flow.name} keeps a timed table: its rule goes through events, not columns"
+            raise DefinitionError(msg)
+        if self._turns_ms:
+            return self._turns_of(flow, events, self._turns_ms)
+        if self._own_turns_ms is None:
+            self._own_turns_ms = list(accumulate(map(_event_time_ms, self.events), max))
+        return self._turns_of(flow, events, self._own_turns_ms)
+
+    def _turns_of(
+        self, flow: Flow, events: Sequence[Any], turns_ms: Sequence[int]
+    ) -> Sequence[int]:
         """Return the turn of each of these events, which must be of this batch and in its order.
 
         None at all where no other input's turn comes in between.
         """
-        if events is self.events or not self._turns_ms:
-            return self._turns_ms
-        all_turns = zip(self.events, self._turns_ms, strict=True)
-        turns_ms = [
+        if events is self.events or not turns_ms:
+            return turns_ms
+        all_turns = zip(self.events, turns_ms, strict=True)
+        found_ms = [
             next((at_ms for other, at_ms in all_turns if other is event), None) for event in events
         ]
-        if None in turns_ms:
+        if None in found_ms:
             msg = (
-                f"flow {flow.name} uses a joined table, and gives its rule other events than those of "
-                f"the batch, or in another order"
+                f"flow {flow.name} uses a joined or timed table, and gives its rule other events than "
+                f"those of the batch, or in another order"
             )
             raise DefinitionError(msg)
-        return cast("list[int]", turns_ms)
+        return cast("list[int]", found_ms)
 
     def release(self) -> None:
         """Let go of the events while they are still in the processor's caches.

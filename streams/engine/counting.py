@@ -34,7 +34,7 @@ def begin_at_zero(meters: Meters, topology: Topology, application_id: str) -> No
     for topic in topology.inputs:
         meters.add(CONSUMER_MESSAGES, 0, topic.name)
     for flow in topology.flows:
-        written = [flow.emits.name] if flow.emits else []
+        written = [topic.name for topic in flow.outputs]
         written += [flow.keeps.changelog(application_id)] if flow.keeps else []
         for topic_name in written:
             meters.add(RECORDS_OUT, 0, topic_name, flow.name)
@@ -51,8 +51,9 @@ def begin_at_zero(meters: Meters, topology: Topology, application_id: str) -> No
     for table in topology.tables:
         meters.add(CACHE_HITS, 0, table.name)
         meters.add(CACHE_MISSES, 0, table.name)
-    meters.add(RECORDS_OUT, 0, topology.dead_letters, "")
-    meters.add(PRODUCER_MESSAGES, 0, topology.dead_letters)
+    for topic_name in [topology.dead_letters, *[topology.late_records] * topology.tells_late]:
+        meters.add(RECORDS_OUT, 0, topic_name, "")
+        meters.add(PRODUCER_MESSAGES, 0, topic_name)
 
 
 @contextmanager
@@ -68,10 +69,11 @@ def commit_counted(
         for flow in task.subtopology.flows
         if flow.keeps
     }
-    for topic, records in changed.items():
-        epoch.written[topic, keepers[topic]] += len(records)
-    if letters := epoch.outputs.get(task.dead_letters_topic):
-        epoch.written[task.dead_letters_topic, ""] += len(letters)
+    for changelog, rows in changed.items():
+        epoch.written[changelog, keepers[changelog]] += len(rows)
+    for topic in (task.dead_letters_topic, task.late_records_topic):
+        if records := epoch.outputs.get(topic):
+            epoch.written[topic, ""] += len(records)
     epoch.number = task.position.commit + 1
     task.undecided = epoch
     begun_s = task.clock.monotonic_s()

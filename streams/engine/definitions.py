@@ -9,6 +9,7 @@ import msgspec
 
 from streams.engine.errors import DefinitionError
 from streams.operators import windows
+from streams.operators.timed import Fire
 from streams.operators.windows import TumblingWindows
 
 V = TypeVar("V")
@@ -103,10 +104,25 @@ class WindowedTable(Table[V]):
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
-    """One agent and what it touches: topics read, the table kept (written), tables joined, a topic out.
+class TimedTable(Table[V]):
+    """A table whose rows have something due at a time; see streams/operators/timed.py.
 
-    `register` hangs the agent on the application; `name` is the agent's name in errors and metrics.
+    `due_ms` tells from a row's JSON when that is. `in_order_ms`: events of several inputs may be given
+    to the rule one input after the other as long as none is behind stream time by more than that; None:
+    in any order.
+    """
+
+    due_ms: Callable[[bytes], int]
+    in_order_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One agent and what it touches: topics read, the table kept (written), tables joined, topics out.
+
+    `register` hangs the agent on the application; `name` is the agent's name in errors and metrics. Of
+    several topics to emit to, an event goes to the one that may hold its type. `fires` closes what is
+    due of a row of the TimedTable that the flow keeps, and derives events of that.
     """
 
     register: Callable[[Any], None]
@@ -114,7 +130,15 @@ class Flow:
     reads: tuple[Topic, ...]
     keeps: Table[Any] | None = None
     joins: tuple[Table[Any], ...] = ()
-    emits: Topic | None = None
+    emits: Topic | tuple[Topic, ...] | None = None
+    fires: Fire[Any, Any] | None = None
+
+    @property
+    def outputs(self) -> tuple[Topic, ...]:
+        """Return the topics that the flow emits to."""
+        if self.emits is None:
+            return ()
+        return self.emits if isinstance(self.emits, tuple) else (self.emits,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +147,16 @@ class Topology:
 
     flows: tuple[Flow, ...]
     dead_letters: str
+    late_records: str = "late-records"
     tables: tuple[Table[Any], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tables", _unique(f.keeps for f in self.flows))
+
+    @property
+    def tells_late(self) -> bool:
+        """Tell whether there is a flow whose late records go to their topic."""
+        return any(isinstance(table, TimedTable) for table in self.tables)
 
     @property
     def inputs(self) -> tuple[Topic, ...]:

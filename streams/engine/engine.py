@@ -242,6 +242,7 @@ class Engine:
                     cluster=self.cluster,
                     clock=self.clock,
                     dead_letters_topic=self.topology.dead_letters,
+                    late_records_topic=self.topology.late_records,
                     meters=self.meters,
                 )
                 if (store := self._copies.release(task_id)) is not None:
@@ -356,6 +357,7 @@ class Engine:
             await process(task, tp, piece, self._deliver, self.failed)
             reach(Step.PROCESS_AFTER_BATCH)
             self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
+        task.fire_due()
         return bool(step)
 
     def _start_due_commits(self, source: Source) -> None:

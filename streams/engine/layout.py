@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streams.engine.definitions import Flow, Table, Topic, Topology, WindowedTable
+from streams.engine.definitions import Flow, Table, TimedTable, Topic, Topology, WindowedTable
 from streams.engine.errors import DefinitionError
 from streams.engine.notes import LONGEST, longest_note
 from streams.engine.records import TopicPartition
@@ -32,9 +32,19 @@ class Subtopology:
     """Those of the tables that a flow joins."""
 
     @property
-    def sees_inputs_order(self) -> bool:
-        """Tell whether a flow reads several inputs: what it does shows in which order they came."""
-        return any(len(flow.reads) > 1 for flow in self.flows)
+    def in_order_ms(self) -> int | None:
+        """Return from which lateness of an event on the order of the inputs shows, ms; None: never.
+
+        What a flow does that reads several inputs shows in which order they came, at any lateness,
+        unless its timed table says more.
+        """
+        found: list[int] = []
+        for flow in self.flows:
+            if len(flow.reads) > 1:
+                table = flow.keeps
+                at_ms = table.in_order_ms if isinstance(table, TimedTable) else 0
+                found += [] if at_ms is None else [at_ms]
+        return min(found, default=None)
 
     def task_id(self, partition: int) -> str:
         """Return the id of this subtopology's task for a partition: `orders-3`."""
@@ -77,6 +87,9 @@ def check(topology: Topology) -> None:
         if flow.keeps and (other := keepers.setdefault(flow.keeps.name, flow)) is not flow:
             msg = f"table {flow.keeps.name} is written by two flows, {other.name} and {flow.name}"
             raise DefinitionError(msg)
+        if isinstance(flow.keeps, TimedTable) is not (flow.fires is not None):
+            msg = f"flow {flow.name}: who keeps a timed table has `fires`, and nobody else has"
+            raise DefinitionError(msg)
     for flow in topology.flows:
         for table in flow.joins:
             _check_join(flow, table, keepers)
@@ -89,6 +102,11 @@ def _check_join(flow: Flow, table: Table[Any], keepers: Mapping[str, Flow]) -> N
         raise DefinitionError(msg)
     if isinstance(table, WindowedTable):
         msg = f"flow {flow.name} joins table {table.name}, which is windowed: a key has no one row in it"
+        raise DefinitionError(msg)
+    if isinstance(table, TimedTable):
+        msg = (
+            f"flow {flow.name} joins table {table.name}, which is timed: its flow alone can read it"
+        )
         raise DefinitionError(msg)
     if table.columns is not None:
         msg = (
@@ -109,9 +127,11 @@ def own_topics(topology: Topology, application_id: str) -> dict[str, Mapping[str
     """Return the topics that the application writes, with their configurations."""
     topics: dict[str, Mapping[str, str]] = {}
     for flow in topology.flows:
-        if flow.emits:
-            topics[flow.emits.name] = EVENT_CONFIG
+        for topic in flow.outputs:
+            topics[topic.name] = EVENT_CONFIG
     topics[topology.dead_letters] = DEAD_LETTER_CONFIG
+    if topology.tells_late:
+        topics[topology.late_records] = DEAD_LETTER_CONFIG
     for table in topology.tables:
         topics[table.changelog(application_id)] = CHANGELOG_CONFIG
     return topics
@@ -134,7 +154,7 @@ def _subtopology(topology: Topology, flows: Iterable[Flow]) -> Subtopology:
 
 def _check_note(made: Subtopology) -> None:
     """Raise DefinitionError where Kafka would refuse commits: what each notes grows with the names."""
-    windowed = [table.name for table in made.tables if isinstance(table, WindowedTable)]
+    windowed = [t.name for t in made.tables if isinstance(t, WindowedTable | TimedTable)]
     inputs, tables = [t.name for t in made.inputs], [t.name for t in made.tables]
     if (length := longest_note(inputs, tables, windowed)) > LONGEST:
         msg = (

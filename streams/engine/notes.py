@@ -34,7 +34,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is committed beside the offsets."""
 
     stream_times: dict[str, int] = {}
-    """Of windowed tables, ms (law 6)."""
+    """Of windowed and timed tables, ms (law 6)."""
     commit: int = 0
     """The number of the task's commit: state that has it and the same offsets is the same state."""
     topics: dict[str, str] = {}
@@ -52,7 +52,7 @@ class _Format(msgspec.Struct, frozen=True):
 
 def note(task: "Task") -> str:
     """Return the text that the task's next commit writes beside its offsets."""
-    times = {part.table.name: part.stream_time_ms for part in task.windowed_parts()}
+    times = {part.table.name: part.stream_time_ms for part in task.time_bound_parts()}
     position = task.position
     stands = {
         table: Stand(end, short_id(position.topics.get(table, "")))
@@ -63,7 +63,7 @@ def note(task: "Task") -> str:
 
 
 def longest_note(inputs: Iterable[str], tables: Iterable[str], windowed: Iterable[str]) -> int:
-    """Return how many characters a task's note may ever have; `windowed` are those of the tables."""
+    """Return how many characters a task's note may ever have; `windowed` are those with a stream time."""
     stands = dict.fromkeys(tables, Stand(_LARGEST, short_id(_ID)))
     times = dict.fromkeys(windowed, _LARGEST)
     return len(

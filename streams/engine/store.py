@@ -4,7 +4,9 @@ On disk a row's key is `len(table) table key`, its value the changelog's JSON; o
 position that the rows belong to. The position is written in the same write batch as the rows, so
 the disk is always at one committed point, however the process ended (law 3). A row of a windowed
 table has a second key, `0 "t" len(table) table start key`: in the order of windows' starts, so that
-what is to expire is found without looking at anything else. How a store is found whose midst is gone
+what is to expire is found without looking at anything else. A row of a timed table has one, too, `0 "t"
+len(table) table due key`, with the minute in which it is due; what it had before is left, and goes when
+that minute has passed (decision 0023). How a store is found whose midst is gone
 stands at `_checked_chain` (decision 0018).
 """
 
@@ -15,6 +17,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 import msgspec
@@ -29,7 +32,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from streams.engine.definitions import Table, WindowedTable
+from streams.engine.definitions import Table, TimedTable, WindowedTable
 from streams.engine.errors import (
     StoreCorruptError,
     StoreError,
@@ -43,6 +46,7 @@ _TIME_INDEX: Final = b"\x00t"
 _CHAIN_BEGIN: Final = b"\x00begin"
 _LINK: Final = b"\x00link"
 _NUMBER: Final = struct.Struct(">Q")
+MINUTE_MS: Final = 60_000
 _AFTER_ALL: Final = b"\xff" * (_NUMBER.size + 1)
 FORMAT: Final = 1
 """What this release writes, and the highest that it reads (decision 0018)."""
@@ -153,6 +157,7 @@ class Store:
         self._memory = memory or StoreMemory()
         tables = tuple(tables)
         self._windowed = {table.name for table in tables if isinstance(table, WindowedTable)}
+        self._due_ms = {t.name: t.due_ms for t in tables if isinstance(t, TimedTable)}
         self._tables = len(tables)
         self._parts = 0
         access = AccessType.read_only() if read_only else AccessType.read_write()
@@ -259,6 +264,20 @@ class Store:
             found.append(f"{entry[len(index) + _NUMBER.size :].decode()}@{start_ms}")
         return found
 
+    def due(self, table: str, to_ms: int) -> list[tuple[int, str]]:
+        """Return minute (ms) and key of the rows of a timed table that may be due in minutes up to `to_ms`.
+
+        A row that has become due later since is there as well. Raises StoreCorruptError.
+        """
+        index = _TIME_INDEX + self._prefix(table)
+        found = []
+        for entry, _ in self._walk(index, index):
+            minute_ms = _NUMBER.unpack_from(entry, len(index))[0]
+            if minute_ms > to_ms:
+                break
+            found.append((minute_ms, entry[len(index) + _NUMBER.size :].decode()))
+        return found
+
     def last_begun(self, table: str) -> int | None:
         """Return the start of the last window of which a row is stored, ms; None where there is none.
 
@@ -296,8 +315,11 @@ class Store:
         position: Position,
         *,
         logged: bool = True,
+        passed: Mapping[str, Iterable[tuple[int, str]]] = MappingProxyType({}),
     ) -> None:
         """Write rows by table (None deletes) and their position, all or nothing. Raises StoreError.
+
+        `passed` are those of `due`, by table, of minutes that have passed: they are removed.
 
         Without RocksDB's log it takes a fifth less time; a crash then goes back to what was flushed,
         rows and position alike (decision 0013). `flush` must stand between such writes and the next
@@ -313,8 +335,15 @@ class Store:
                     batch.delete(prefix + key)
                 else:
                     batch.put(prefix + key, value)
+            index = _TIME_INDEX + prefix
             if table in self._windowed:
-                _index(batch, _TIME_INDEX + prefix, ordered)
+                _index(batch, index, ordered)
+            elif due_ms := self._due_ms.get(table):
+                for minute_ms, text in passed.get(table, ()):
+                    batch.delete(index + _NUMBER.pack(minute_ms) + text.encode())
+                for key, value in ordered:
+                    if value is not None:
+                        batch.put(index + _NUMBER.pack(minute_of(due_ms(value))) + key, b"")
         batch.put(_POSITION_KEY, msgspec.json.encode(position))
         batch.delete(_link(self._chain))
         batch.put(_link(self._chain + 1), b"")
@@ -376,6 +405,11 @@ class Store:
         except Exception as error:
             raise self._error(error) from error
         return value
+
+
+def minute_of(time_ms: int) -> int:
+    """Return the minute of a time, ms: so far a timed table's index tells when rows are due."""
+    return time_ms - time_ms % MINUTE_MS
 
 
 def _link(number: int) -> bytes:

@@ -7,9 +7,8 @@ reach the store when their epoch is committed, and never before (law 3).
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
-from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
-from streams.engine.column_part import ColumnPart, WindowedColumnPart
 from streams.engine.definitions import Table, WindowedTable, WindowKey
 from streams.engine.errors import DefinitionError
 from streams.engine.expiry import Expiry
@@ -285,21 +284,6 @@ class WindowedPart(TablePart[V]):
             ended[key] = None
             self._known.pop(key, None)
         return ended
-
-
-Part: TypeAlias = TablePart[Any] | ColumnPart[Any]
-ExpiringPart: TypeAlias = WindowedPart[Any] | WindowedColumnPart[Any]
-
-
-def part_of(table: Table[Any], store: Store) -> Part:
-    """Return a task's part of a table."""
-    if isinstance(table, WindowedTable):
-        if table.columns is None:
-            return WindowedPart(table, store)
-        return WindowedColumnPart(table, table.columns, store)
-    if table.columns is None:
-        return TablePart(table, store)
-    return ColumnPart(table, table.columns, store)
 
 
 class Turn:

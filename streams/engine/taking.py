@@ -25,10 +25,10 @@ from streams.engine.failpoints import Step, reach
 from streams.engine.inputs import look_at_inputs, positions
 from streams.engine.metrics import RESTORED_RECORDS
 from streams.engine.notes import Note, Stand, noted
+from streams.engine.parts import part_of
 from streams.engine.progress import Restoring
 from streams.engine.records import TopicPartition
 from streams.engine.store import Position, Store, StoreMemory, remove
-from streams.engine.table import part_of
 from streams.engine.task import Task
 
 log = logging.getLogger(__name__)
@@ -72,8 +72,9 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     topics = {table.name: task.changelog(table) for table in task.subtopology.tables}
     known = Changelogs(task.id, partitions, topics, changelog_ids, bounds)
     await _restore(task, memory, known, target)
-    for part in task.windowed_parts():
+    for part in task.time_bound_parts():
         part.begin_at(newest.stream_times.get(part.table.name, 0))
+    task.begin_turns()
 
     # 4. Read on from there: the caller seeks.
     task.topic_ids = topic_ids

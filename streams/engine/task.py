@@ -15,30 +15,24 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.engine import dead_letters
+from streams.engine import dead_letters, late_records
 from streams.engine.batch import Batch, Failure
 from streams.engine.clock import Clock
 from streams.engine.cluster import Cluster, Producer
 from streams.engine.codec import Codec
 from streams.engine.column_part import ColumnPart, WindowedColumnPart, check_sizes
 from streams.engine.config import RECORD_OVERHEAD_BYTES, EngineConfig
-from streams.engine.definitions import Event, Flow, Table
+from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.epoch import Counts, Epoch
-from streams.engine.errors import DefinitionError, TooLargeError
+from streams.engine.errors import CauselessFailureError, DefinitionError, TooLargeError
 from streams.engine.layout import Subtopology
 from streams.engine.meters import Meters
+from streams.engine.parts import Part, TimeBoundPart
 from streams.engine.progress import Restoring
 from streams.engine.records import NO_HEADERS, Outgoing, Reason, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
-from streams.engine.table import (
-    ExpiringPart,
-    JoinedPart,
-    Part,
-    TablePart,
-    Turn,
-    TurnedPart,
-    WindowedPart,
-)
+from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, WindowedPart
+from streams.engine.timed_part import TimedPart
 from streams.engine.turns import Slice, Turns, pieces, singles, whole
 
 # A row holds what so many records told, at most: five for `users`. Those of a larger row are small.
@@ -68,6 +62,7 @@ class Task:
         cluster: Cluster,
         clock: Clock,
         dead_letters_topic: str,
+        late_records_topic: str,
         meters: Meters,
     ) -> None:
         self.id = subtopology.task_id(partition)
@@ -77,6 +72,7 @@ class Task:
         self.cluster = cluster
         self.clock = clock
         self.dead_letters_topic = dead_letters_topic
+        self.late_records_topic = late_records_topic
         self.meters = meters
 
         self.inputs = subtopology.partitions(partition)
@@ -106,11 +102,10 @@ class Task:
         self.restored_records = 0
         """How many records were read from changelogs since this worker owns the task."""
         self.counts = {flow.name: Counts() for flow in subtopology.flows}
-        self._topics = {topic.name: topic for topic in subtopology.inputs}
         self._codecs = {t.name: Codec(t, config.max_ahead_ms) for t in subtopology.inputs}
         self.longest = config.max_record_bytes - RECORD_OVERHEAD_BYTES
         self._fetched: dict[TopicPartition, deque[Run]] = {tp: deque() for tp in self.inputs}
-        self._turns = Turns(self.inputs, one_by_one=subtopology.sees_inputs_order)
+        self._turns = Turns(self.inputs, in_order_ms=subtopology.in_order_ms)
 
     @property
     def path(self) -> Path:
@@ -126,14 +121,24 @@ class Task:
         """Return the partition that holds this task's changes of a table."""
         return TopicPartition(table.changelog(self.config.application_id), self.partition)
 
-    def windowed_parts(self) -> Iterator[ExpiringPart]:
-        """Yield the task's parts of windowed tables."""
-        parts = self.parts.values()
-        return (part for part in parts if isinstance(part, WindowedPart | WindowedColumnPart))
+    def time_bound_parts(self) -> Iterator[TimeBoundPart]:
+        """Yield the task's parts of windowed and timed tables."""
+        for part in self.parts.values():
+            if isinstance(part, WindowedPart | WindowedColumnPart | TimedPart):
+                yield part
+
+    def timed_parts(self) -> Iterator[TimedPart[Any]]:
+        """Yield the task's parts of timed tables."""
+        return (part for part in self.parts.values() if isinstance(part, TimedPart))
+
+    def timed_part(self, flow: Flow) -> TimedPart[Any] | None:
+        """Return this task's part of the timed table that a flow keeps, if it keeps one."""
+        part = self.parts.get(flow.keeps.name) if flow.keeps else None
+        return part if isinstance(part, TimedPart) else None
 
     def has_to_commit(self) -> bool:
         """Tell whether there is anything that the next commit would change."""
-        return bool(self.epoch.positions) or any(p.has_expired for p in self.windowed_parts())
+        return bool(self.epoch.positions) or any(p.has_expired for p in self.time_bound_parts())
 
     def is_full(self) -> bool:
         """Tell whether the open epoch is so large that it is to be committed before it grows further."""
@@ -181,7 +186,12 @@ class Task:
     def batch(self, source: TopicPartition, piece: Slice) -> Batch:
         """Return a slice's events as a batch for the agents that read its topic."""
         flows = self.subtopology.readers(source.topic)
-        return Batch(self._topics[source.topic], self.partition, piece, flows, self)
+        [topic] = [topic for topic in self.subtopology.inputs if topic.name == source.topic]
+        return Batch(topic, self.partition, piece, flows, self)
+
+    def begin_turns(self) -> None:
+        """Have the inputs' turns go on from the stream times that were committed."""
+        self._turns.reached_ms = max((p.stream_time_ms for p in self.timed_parts()), default=0)
 
     def oldest_ms(self, source: TopicPartition) -> int | None:
         """Return Kafka's timestamp of the first record of an input that was fetched and is not committed."""
@@ -210,19 +220,21 @@ class Task:
         msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
         raise DefinitionError(msg)
 
-    def encode(self, flow: Flow, events: Iterable[Event]) -> list[Outgoing]:
-        """Return derived events as records for the flow's topic. Raises TooLargeError."""
-        topic = flow.emits
-        if topic is None:
-            derived = list(events)
-            if derived:
-                msg = (
-                    f"flow {flow.name} derives events, but topology.py gives it no topic to emit to"
-                )
-                raise DefinitionError(msg)
-            return []
-        # By columns: a loop over the events takes a third more, and one flow sends an event for each order.
+    def encode(self, flow: Flow, events: Iterable[Event]) -> dict[str, list[Outgoing]]:
+        """Return derived events as records, by topic. Raises TooLargeError."""
         made = list(events)
+        if not made:
+            return {}
+        if len(flow.outputs) == 1:
+            [topic] = flow.outputs
+            return {topic.name: self._encoded(topic, made)}
+        by_topic: dict[Topic, list[Event]] = {}
+        for event in made:
+            by_topic.setdefault(_topic_of(flow, event), []).append(event)
+        return {topic.name: self._encoded(topic, events) for topic, events in by_topic.items()}
+
+    def _encoded(self, topic: Topic, made: list[Any]) -> list[Outgoing]:
+        # By columns: a loop over the events takes a third more, and one flow sends an event for each order.
         keys = list(map(str.encode, map(topic.key, made)))
         values = list(map(_encode, made))
         sizes = list(map(add, map(len, keys), map(len, values)))
@@ -237,14 +249,14 @@ class Task:
     def accept(self, source: TopicPartition, piece: Slice, batch: Batch | None) -> None:
         """Make a processed slice part of the open epoch: changes, outputs, dead letters, position."""
         flows = self.subtopology.readers(source.topic)
-        late = {part.table.name: part.late for part in self.windowed_parts()}
+        late = {part.table.name: part.late for part in self.time_bound_parts()}
+        self._tell_late(source, piece, flows)
         for part in self.parts.values():
             part.accept_batch()
+        self._reach(piece, flows)
         if batch is not None:
             for flow in flows:
-                if flow.emits and (records := batch.outputs.get(flow.name)):
-                    self.epoch.emit(flow.emits.name, records)
-                    self.epoch.written[flow.emits.name, flow.name] += len(records)
+                self._emit(flow, batch.outputs.get(flow.name, {}))
         rejects = piece.rejects
         if rejects:
             now_ms = self.clock.wall_ms()
@@ -255,12 +267,57 @@ class Task:
     def drop(self, source: TopicPartition, piece: Slice, failure: Failure) -> None:
         """Dead-letter the one event of a slice; nothing that it did stays."""
         self.undo()
+        self._reach(piece, self.subtopology.readers(source.topic))
         index = piece.indexes[0]
         now_ms = self.clock.wall_ms()
         letters = {r.at: dead_letters.rejected(source, piece.run, r, now_ms) for r in piece.rejects}
         letters[index] = dead_letters.failed(source, piece.run, index, failure, now_ms)
         self.epoch.emit(self.dead_letters_topic, [letters[at] for at in sorted(letters)])
         self._advance(source, piece, Counts(dead=1 + len(piece.rejects)), {})
+
+    def fire_due(self) -> None:
+        """Close, behind a step, what is due in timed tables; what that derives is part of the epoch.
+
+        Raises CauselessFailureError, also for a derived event that is too large.
+        """
+        for flow in self.subtopology.flows:
+            part = self.timed_part(flow)
+            if part is None or flow.fires is None:
+                continue
+            derived = part.fire(flow, flow.fires)
+            try:
+                self._emit(flow, self.encode(flow, derived))
+            except TooLargeError as error:
+                raise CauselessFailureError(
+                    f"{flow.name} closed what is too large: {error}"
+                ) from error
+            part.accept_batch()
+
+    def _emit(self, flow: Flow, records: Mapping[str, list[Outgoing]]) -> None:
+        for topic, of_topic in records.items():
+            self.epoch.emit(topic, of_topic)
+            self.epoch.written[topic, flow.name] += len(of_topic)
+
+    def _reach(self, piece: Slice, flows: Iterable[Flow]) -> None:
+        """Move the stream times of timed tables on: events that a rule dropped count as well."""
+        reached_ms: int | None = None
+        for flow in flows:
+            if piece.events and (part := self.timed_part(flow)) is not None:
+                if reached_ms is None:
+                    reached_ms = max(event.timestamp for event in piece.events)
+                part.reached(reached_ms)
+
+    def _tell_late(self, source: TopicPartition, piece: Slice, flows: Iterable[Flow]) -> None:
+        """Send what came too late for a flow's windows to the late records, as it was read."""
+        for flow in flows:
+            part = self.timed_part(flow)
+            if part is not None and part.late_events:
+                at = {id(event): i for event, i in zip(piece.events, piece.indexes, strict=True)}
+                records = [
+                    late_records.record(source, piece.run, at[id(late.event)], flow, late)
+                    for late in part.late_events
+                ]
+                self.epoch.emit(self.late_records_topic, records)
 
     def unwritable(self, piece: Slice) -> Failure | None:
         """Return what is wrong with a row that the running batch wrote, where that is looked at.
@@ -352,6 +409,16 @@ class Task:
         if self.store is not None:
             self.store.close()
             self.store = None
+
+
+def _topic_of(flow: Flow, event: Event) -> Topic:
+    """Return which of a flow's topics may hold an event. Raises DefinitionError."""
+    for topic in flow.outputs:
+        if type(event) in topic.events:
+            return topic
+    what = type(event).__name__ if flow.outputs else "events"
+    msg = f"flow {flow.name} derives {what}, but topology.py gives it no topic to emit to"
+    raise DefinitionError(msg)
 
 
 def first_failure(flows: Iterable[Flow], failures: Mapping[str, Failure]) -> Failure | None:

@@ -96,12 +96,15 @@ class Turns:
 
     What is taken comes in steps, so that inputs which alternate give no tiny batches: of each input
     all that is due up to a common turn, one input after the other. A joined table keeps what its rows
-    were within the step (decision 0014). `one_by_one` is for flows that read several of the inputs,
-    and so see their order: no step goes beyond the turn of another input's next event.
+    were within the step (decision 0014). `in_order_ms` is for flows that read several of the inputs,
+    and so may see their order: where an event is behind the highest event time by that or more, no step
+    goes beyond the turn of another input's next event. 0: in no step; None: they never see it.
     """
 
-    def __init__(self, inputs: Sequence[TopicPartition], *, one_by_one: bool = False) -> None:
-        self._one_by_one = one_by_one
+    def __init__(self, inputs: Sequence[TopicPartition], *, in_order_ms: int | None = None) -> None:
+        self._in_order_ms = in_order_ms
+        self.reached_ms = 0
+        """The highest event time that was taken."""
         self._queues: dict[TopicPartition, deque[Slice]] = {i: deque() for i in inputs}
 
     def offer(self, input_: TopicPartition, waiting: Slice) -> None:
@@ -143,8 +146,13 @@ class Turns:
         if starved or not queued:
             return []
         if len(queued) == 1:
-            return [(queued[0], _cut(self._queues[queued[0]], limit))]
-        return self._step(queued, limit)
+            step = [(queued[0], _cut(self._queues[queued[0]], limit))]
+        else:
+            step = self._step(queued, limit)
+        if self._in_order_ms:
+            times = (event.timestamp for _, piece in step for event in piece.events)
+            self.reached_ms = max(self.reached_ms, *times)
+        return step
 
     def _step(
         self, queued: Sequence[TopicPartition], limit: int
@@ -155,7 +163,7 @@ class Turns:
             list(accumulate(map(_event_time_ms, self._queues[input_][0].events[:limit]), max))
             for input_ in queued
         ]
-        if self._one_by_one:
+        if self._shows_order(queued, turns):
             (_, first), (horizon_ms, rank), *_ = sorted(
                 (t[0], rank) for rank, t in enumerate(turns)
             )
@@ -171,6 +179,18 @@ class Turns:
         if len(step) == 1:  # nobody else's turn comes in between
             step = [(input_, piece._replace(turns_ms=())) for input_, piece in step]
         return step
+
+    def _shows_order(self, queued: Sequence[TopicPartition], turns: Sequence[list[int]]) -> bool:
+        """Tell whether a flow that reads several inputs could see the order of the next step's events."""
+        latest_ms = self._in_order_ms
+        if not latest_ms:
+            return latest_ms == 0
+        reached_ms = self.reached_ms
+        return any(
+            max(turn_ms, reached_ms) - event.timestamp >= latest_ms
+            for input_, of_input in zip(queued, turns, strict=True)
+            for event, turn_ms in zip(self._queues[input_][0].events, of_input, strict=False)
+        )
 
 
 def _until(turns_ms: Sequence[int], input_rank: int, time_ms: int, rank: int) -> int:

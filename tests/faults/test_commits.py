@@ -115,7 +115,7 @@ async def test_a_transaction_that_times_out_in_the_midst_of_a_commit_counts_once
 
 async def _nothing_is_open(trial: Trial) -> None:
     """Return once no transaction is open in what the application writes."""
-    topics = {flow.emits.name for flow in TOPOLOGY.flows if flow.emits}
+    topics = {topic.name for flow in TOPOLOGY.flows for topic in flow.outputs}
     topics |= {table.changelog(APPLICATION) for table in TOPOLOGY.tables}
     partitions = [TopicPartition(t, n) for t in topics for n in range(trial.partitions)]
     stable = AIOKafkaConsumer(**trial.client, isolation_level="read_committed")

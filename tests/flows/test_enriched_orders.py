@@ -280,8 +280,8 @@ def odd_topology(rule: Any, events_of: Callable[[Batch], Sequence[Any]]) -> Topo
             enrich,
             lambda batch: batch.of(OrderCreated)[::-1],
             (
-                "flow odd uses a joined table, and gives its rule other events than those of the batch, or "
-                "in another order"
+                "flow odd uses a joined or timed table, and gives its rule other events than those of "
+                "the batch, or in another order"
             ),
         ),
     ],

@@ -34,7 +34,7 @@ def check(driver: Driver, read: int) -> Scraped:
         assert seen.of("headrace_records_in_total", topic="orders", flow=name) == read
         assert seen.ended(topic="orders", flow=name) == read
     for flow in TOPOLOGY.flows:
-        for topic in [flow.emits.name] if flow.emits else []:
+        for topic in [t.name for t in flow.outputs]:
             sent = len(driver.sent(topic))
             assert seen.of("headrace_records_out_total", topic=topic, flow=flow.name) == sent
         if flow.keeps:

@@ -51,7 +51,7 @@ def differences(driver: Driver, expected: Outcome) -> list[str]:
 
 def test_the_oracle_and_the_application_know_the_same_names() -> None:
     assert set(CHECKED) == set(Outcome().tables) == {table.name for table in TOPOLOGY.tables}
-    emitted = {flow.emits.name for flow in TOPOLOGY.flows if flow.emits}
+    emitted = {topic.name for flow in TOPOLOGY.flows for topic in flow.outputs}
     assert set(OUTPUTS) == set(Outcome().derived) == emitted
     assert set(INPUTS) == {topic.name for topic in TOPOLOGY.inputs}
 

@@ -39,11 +39,10 @@ def test_what_is_counted_is_what_the_broker_has(
                 read = sum(record.topic == topic.name for record in piped)
                 assert seen.of("headrace_records_in_total", **labels) == read
                 assert seen.ended(**labels) == read
-            if flow.emits:
-                sent = len(world.driver.sent(flow.emits.name))
+            for output in flow.outputs:
+                sent = len(world.driver.sent(output.name))
                 assert (
-                    seen.of("headrace_records_out_total", flow=flow.name, topic=flow.emits.name)
-                    == sent
+                    seen.of("headrace_records_out_total", flow=flow.name, topic=output.name) == sent
                 )
             if flow.keeps:
                 log = flow.keeps.changelog(world.driver.settings.app_id)

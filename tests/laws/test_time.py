@@ -212,7 +212,7 @@ class Market:
         changelog = driver.changelog(TRADED)
         assert driver.table(TRADED) == {key: int(row) for key, row in changelog.items()}
         (task,) = driver.tasks().values()
-        (part,) = task.windowed_parts()
+        (part,) = task.time_bound_parts()
         counted = task.counts["traded"].late if late is None else late
         return Result(
             valued, driver.table(PRICES), driver.table(TRADED), counted, part.stream_time_ms

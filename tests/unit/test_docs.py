@@ -16,8 +16,9 @@ from streams.engine import dead_letters
 from streams.engine.batch import Failure
 from streams.engine.config import RECORD_OVERHEAD_BYTES, EngineConfig
 from streams.engine.definitions import Topic
+from streams.engine.layout import own_topics
 from streams.engine.records import Reason, Reject, TopicPartition
-from streams.topology import TOPOLOGY
+from streams.topology import GROUPS, TOPOLOGY
 from tests.unit.wire import run_of
 
 ROOT = Path(__file__).parents[2]
@@ -111,10 +112,12 @@ def test_the_contract_tells_of_each_command_that_there_is() -> None:
 
 
 def test_the_contract_tells_of_each_topic_that_there_is() -> None:
-    names = {topic.name for topic in TOPOLOGY.inputs}
-    names |= {flow.emits.name for flow in TOPOLOGY.flows if flow.emits}
-    names |= {TOPOLOGY.dead_letters}
-    changelogs = {table.changelog("<application id>") for table in TOPOLOGY.tables}
+    names: set[str] = set()
+    changelogs: set[str] = set()
+    for topology in GROUPS.values():
+        own = set(own_topics(topology, "<application id>"))
+        changelogs |= {name for name in own if name.startswith("<")}
+        names |= {topic.name for topic in topology.inputs} | (own - changelogs)
     text = section(CONTRACT, "Topics")
     there, missing = told("Topics")
     assert there - {"<application"} == names
@@ -124,7 +127,7 @@ def test_the_contract_tells_of_each_topic_that_there_is() -> None:
 
 def test_the_contract_tells_of_each_table_that_there_is() -> None:
     there, missing = told("Tables")
-    names = {table.name for table in TOPOLOGY.tables}
+    names = {table.name for topology in GROUPS.values() for table in topology.tables}
     assert (there, missing & names) == (names, set())
 
 

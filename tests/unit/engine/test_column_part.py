@@ -17,8 +17,8 @@ from streams.engine import expiry
 from streams.engine.column_part import ChangedColumns, ColumnPart, WindowedColumnPart
 from streams.engine.definitions import Columnar, Table, WindowedTable, WindowKey
 from streams.engine.errors import TooLargeError
+from streams.engine.parts import part_of
 from streams.engine.store import Position, Store, StoreMemory
-from streams.engine.table import part_of
 from streams.operators.windows import TumblingWindows
 
 SIZE_MS, GRACE_MS = 3, 4

@@ -60,6 +60,7 @@ class Worker:
             cluster=cluster,
             clock=SystemClock(),
             dead_letters_topic="dead-letters",
+            late_records_topic="late-records",
             meters=Meters(),
         )
         self.standbys = Standbys(

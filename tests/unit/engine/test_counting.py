@@ -35,6 +35,7 @@ async def task(tmp_path: Path) -> Task:
         cluster=MemoryCluster(MemoryKafka(), "app", lambda: 0),
         clock=SystemClock(),
         dead_letters_topic="dead-letters",
+        late_records_topic="late-records",
         meters=Meters(),
     )
     made.undecided = Epoch(positions={INPUT: 9}, number=3)

@@ -181,7 +181,7 @@ def test_the_topics_that_it_writes_are_outputs_dead_letters_and_changelogs() -> 
 def test_a_flow_that_reads_several_inputs_sees_their_order() -> None:
     [one] = subtopologies(topology(flow("a", ORDERS, keeps=COUNTS), flow("b", ORDERS)))
     [several] = subtopologies(topology(flow("a", ORDERS, USERS, keeps=COUNTS)))
-    assert (one.sees_inputs_order, several.sees_inputs_order) == (False, True)
+    assert (one.in_order_ms, several.in_order_ms) == (None, 0)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ async def _made(folder: Path) -> Task:
         cluster=MemoryCluster(MemoryKafka(), "app", lambda: 0),
         clock=SystemClock(),
         dead_letters_topic="dead-letters",
+        late_records_topic="late-records",
         meters=Meters(),
     )
 

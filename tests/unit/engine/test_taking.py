@@ -63,6 +63,7 @@ async def new_task(folder: Path) -> Task:
         cluster=MemoryCluster(kafka, "app", lambda: 0),
         clock=SystemClock(),
         dead_letters_topic="dead-letters",
+        late_records_topic="late-records",
         meters=Meters(),
     )
 

@@ -203,7 +203,7 @@ class Feed:
         one_by_one: bool = False,
     ) -> None:
         self.inputs = INPUTS[: len(inputs)]
-        self.turns = Turns(self.inputs, one_by_one=one_by_one)
+        self.turns = Turns(self.inputs, in_order_ms=0 if one_by_one else None)
         self._next = dict(begin or dict.fromkeys(self.inputs, 0))
         self._rest = {
             tp: list(rows)[self._next[tp] :] for tp, rows in zip(self.inputs, inputs, strict=True)

@@ -96,6 +96,7 @@ class Group:
             cluster=MemoryCluster(MemoryKafka(), "app", lambda: 0),
             clock=SystemClock(),
             dead_letters_topic="dead-letters",
+            late_records_topic="late-records",
             meters=Meters(),
         )
         memory = StoreMemory(block_cache_bytes=1 << 20, write_buffer_bytes=1 << 20)

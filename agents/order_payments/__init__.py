@@ -1,0 +1,1 @@
+"""orders ⋈ payments → order-payments, unpaid-orders: which orders are paid in time, and which are not."""

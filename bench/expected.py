@@ -1,0 +1,102 @@
+"""Writes tests/peers/expected: what Kafka Streams makes of the scripts there, case by case.
+
+`python -m bench.expected`: fetches the jars (once, checked), compiles bench/peers/WindowsAndJoins.java
+and runs it. Written twice, the files are the same; tests read them and need no Java.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from bench import java
+from bench.systems.system import ROOT
+
+SOURCE: Final = Path(__file__).parent / "peers" / "WindowsAndJoins.java"
+SCRIPTS: Final = ROOT / "tests" / "peers" / "scripts"
+EXPECTED: Final = ROOT / "tests" / "peers" / "expected"
+_TIMEOUT_S: Final = 600
+
+Case: TypeAlias = dict[str, str | int]
+_WINDOWS: Final[dict[str, Case]] = {
+    "tumbling-10": {"kind": "tumbling", "size_ms": 10, "advance_ms": 10},
+    "hopping-10-by-4": {"kind": "hopping", "size_ms": 10, "advance_ms": 4},
+    "hopping-10-by-5": {"kind": "hopping", "size_ms": 10, "advance_ms": 5},
+    "sliding-10": {"kind": "sliding", "size_ms": 10},
+    "session-5": {"kind": "session", "gap_ms": 5},
+}
+# "kept": nothing is ever forgotten, so results hang on windows alone. "rocksdb": the stores that
+# Kafka Streams has by default, which forget by rules of their own.
+_STORES: Final = ("kept", "rocksdb")
+
+
+def cases() -> Iterator[Case]:
+    """Yield every case, with a name that is its file's."""
+    for stores, (name, windows) in product(_STORES, _WINDOWS.items()):
+        for grace_ms, emit in product((0, 7), ("updates", "final")):
+            full = f"{name}-grace-{grace_ms}-{emit}-{stores}"
+            yield {"name": full, **windows, "grace_ms": grace_ms, "emit": emit, "stores": stores}
+    for stores, kind, (before_ms, after_ms), grace_ms in product(
+        _STORES, ("inner", "left", "outer"), ((5, 5), (3, 9)), (0, 4)
+    ):
+        yield {
+            "name": f"{kind}-{before_ms}-{after_ms}-grace-{grace_ms}-{stores}",
+            "kind": kind,
+            "before_ms": before_ms,
+            "after_ms": after_ms,
+            "grace_ms": grace_ms,
+            "stores": stores,
+        }
+
+
+def _answers(asked: list[Case]) -> dict[str, dict[str, list[list[Any]]]]:
+    scripts = {file.stem: json.loads(file.read_bytes()) for file in sorted(SCRIPTS.glob("*.json"))}
+    with tempfile.TemporaryDirectory() as temporary:
+        ask, answer = Path(temporary) / "asked.json", Path(temporary) / "answer.json"
+        ask.write_text(json.dumps({"scripts": scripts, "cases": asked}), encoding="utf-8")
+        program = java.program(SOURCE, java.DRIVER_MANIFEST)
+        done = subprocess.run(
+            [*program, str(ask), str(answer)],
+            capture_output=True,
+            check=False,
+            timeout=_TIMEOUT_S,
+        )
+        if done.returncode:
+            sys.exit(f"{SOURCE.name} failed: {done.stderr.decode(errors='replace')[-2000:]}")
+        found: dict[str, dict[str, list[list[Any]]]] = json.loads(answer.read_bytes())
+        return found
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def text(case: Case, results: Mapping[str, list[list[Any]]]) -> str:
+    """Return a case's file: the case, and a line for every result, by script."""
+    by_script = [
+        f'"{name}":[\n' + ",\n".join(map(_compact, rows)) + "\n]" for name, rows in results.items()
+    ]
+    return f'{{"case":{_compact(case)},\n"results":{{\n' + ",\n".join(by_script) + "\n}}\n"
+
+
+def main() -> None:
+    """Write all files anew, and nothing else into their folder."""
+    asked = list(cases())
+    answers = _answers(asked)
+    EXPECTED.mkdir(exist_ok=True)
+    for old in EXPECTED.glob("*.json"):
+        old.unlink()
+    for case in asked:
+        name = str(case["name"])
+        (EXPECTED / f"{name}.json").write_text(text(case, answers[name]), encoding="utf-8")
+    sys.stdout.write(f"wrote {len(asked)} cases to {EXPECTED.relative_to(ROOT)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""A task's part of a timed table: rows that are fired when stream time comes to what they say is due.
+
+On disk the table's index tells in which minute a row is due. The rows of that minute, once stream time
+is in it, and those that are changed and due no later, wait here in a heap, in the order in which they
+are due. So firing costs per row that is due, not per row that is open (decision 0023).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heappush
+from typing import Any, TypeVar
+
+from streams.engine.definitions import Flow, TimedTable
+from streams.engine.errors import CauselessFailureError
+from streams.engine.store import MINUTE_MS, Store, minute_of
+from streams.engine.table import TablePart
+from streams.operators.timed import Fire, Late, TimedRow
+from streams.operators.windows import T
+
+V = TypeVar("V", bound=TimedRow)
+
+
+class TimedPart(TablePart[V]):
+    """One partition's rows of a timed table."""
+
+    __slots__ = (
+        "_begun_ms", "_due", "_loaded_to_ms", "_passed", "_queued", "_turns_ms", "late_events",
+        "stream_time_ms",
+    )  # fmt: skip
+
+    table: TimedTable[V]
+    has_expired = False
+    """Whether something is to be committed though nothing was read: never, rows fire as events come."""
+
+    def __init__(self, table: TimedTable[V], store: Store) -> None:
+        super().__init__(table, store)
+        self.stream_time_ms = 0
+        """The highest event time of the accepted batches of the flow's inputs; 0 before the first event."""
+        self.late_events: list[Late] = []
+        """What the running batch's rule found to be late, once a window."""
+        self._begun_ms = 0
+        """Stream time as this step began: that of the inputs' other events depends on their turns."""
+        self._turns_ms: Sequence[int] = ()
+        self._due: list[tuple[int, str]] = []
+        """A heap of due time and key; what was queued and has changed since is passed over."""
+        self._queued: set[tuple[int, str]] = set()
+        self._loaded_to_ms = 0
+        """Rows that are due before this are in the heap: where the minute ends up to which it was read."""
+        self._passed: list[tuple[int, str]] = []
+
+    def begin_at(self, stream_time_ms: int) -> None:
+        """Go on from a committed stream time; nothing may be open."""
+        self.stream_time_ms = self._begun_ms = stream_time_ms
+        self._queue([])
+        self._loaded_to_ms = 0
+        self._passed.clear()
+
+    def reset(self) -> None:
+        """Forget everything that is not in the store, and what was read from it."""
+        super().reset()
+        self.late_events.clear()
+        self.begin_at(self.stream_time_ms)
+
+    # -- what rules use -------------------------------------------------------------------------
+
+    def turns(self, events: Iterable[T]) -> Iterator[tuple[T, int]]:
+        """Yield each event that the rule was given with stream time at its turn, ms."""
+        begun_ms = self._begun_ms
+        for event, turn_ms in zip(events, self._turns_ms, strict=True):
+            yield event, max(begun_ms, turn_ms)
+
+    def is_late(self, late: Late) -> None:
+        """Take note of an event that was not used."""
+        self.late_events.append(late)
+
+    def __setitem__(self, key: str, row: V) -> None:
+        super().__setitem__(key, row)
+        if row.due_ms < self._loaded_to_ms and (entry := (row.due_ms, key)) not in self._queued:
+            self._queued.add(entry)
+            heappush(self._due, entry)
+
+    # -- what the engine uses -------------------------------------------------------------------
+
+    def begin_rule(self, turns_ms: Sequence[int]) -> None:
+        """Say at which turns the events come that the rule is given now."""
+        self._turns_ms = turns_ms
+
+    @property
+    def late(self) -> int:
+        """How many events of the running batch were late for some window."""
+        return len({id(late.event) for late in self.late_events})
+
+    def undo_batch(self) -> None:
+        """Forget what the running batch wrote. What it put into the heap is looked at when it is due."""
+        super().undo_batch()
+        self.late_events.clear()
+
+    def accept_batch(self) -> None:
+        """Make the running batch's writes part of the growing epoch."""
+        super().accept_batch()
+        self.late_events.clear()
+
+    def reached(self, time_ms: int) -> None:
+        """Say that an event of the flow's inputs had this time."""
+        self.stream_time_ms = max(self.stream_time_ms, time_ms)
+
+    def fire(self, flow: Flow, fire: Fire[V, Any]) -> list[Any]:
+        """Close, behind a step, all that is due at stream time; return what was derived, as it came due.
+
+        Each row is fired at its own due time: so the order is the same however the input was cut.
+        Raises CauselessFailureError for a row that cannot be fired: no record alone is to blame.
+        """
+        self._begun_ms = now_ms = self.stream_time_ms
+        self._load(now_ms)
+        derived: list[Any] = []
+        due = self._due
+        while due and due[0][0] <= now_ms:
+            entry = due_ms, key = heappop(due)
+            self._queued.discard(entry)
+            row = self.get(key)
+            if row is None or row.due_ms != due_ms:
+                continue  # changed since: it stands where it is due now
+            try:
+                left, events = fire(key, row, due_ms)
+                derived += events
+            except Exception as error:
+                msg = f"{flow.name} cannot close what is due of {key!r} in {self.table.name}: {error!r}"
+                raise CauselessFailureError(msg) from error
+            if left is None:
+                del self[key]
+            else:
+                self[key] = left
+        return derived
+
+    def passed(self) -> list[tuple[int, str]]:
+        """Return what is to be removed from the index with the next commit."""
+        passed, self._passed = self._passed, []
+        return passed
+
+    def _load(self, now_ms: int) -> None:
+        """Have those rows in the heap that are due in the minute of stream time, or were before."""
+        if now_ms < self._loaded_to_ms:
+            return
+        minute_ms = minute_of(now_ms)
+        self._loaded_to_ms = minute_ms + MINUTE_MS
+        entries = self._store.due(self.table.name, minute_ms)
+        self._passed += [entry for entry in entries if entry[0] < minute_ms]
+        rows = {key: self.get(key) for key in {key for _, key in entries} | self._newer().keys()}
+        self._queue(
+            sorted(
+                (row.due_ms, key)
+                for key, row in rows.items()
+                if row is not None and row.due_ms < self._loaded_to_ms
+            )
+        )
+
+    def _queue(self, due: list[tuple[int, str]]) -> None:
+        self._due = due  # sorted, so a heap
+        self._queued = set(due)

@@ -1,0 +1,191 @@
+"""Aggregates: how the events of a window become one value.
+
+A state is an immutable value that JSON can hold. Sums are of whole numbers, money in cents: exact at any
+size. So no result hangs on the order of events, except where it is about order: `collect`, and `first`
+and `last` among events of the same time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import GenericAlias
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from streams.operators.windows import T
+
+E = TypeVar("E")
+E_contra = TypeVar("E_contra", contravariant=True)
+S = TypeVar("S")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+V = TypeVar("V")
+
+_Dated: TypeAlias = tuple[int, V] | None
+"""An event's time, and what was picked from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate(Generic[E_contra, S, R_co]):
+    """How events become one value.
+
+    `merge` takes the states of two runs of events, of which the left one came first. It is associative,
+    and `initial` changes nothing in it.
+    """
+
+    initial: S
+    add: Callable[[S, E_contra], S]
+    merge: Callable[[S, S], S]
+    result: Callable[[S], R_co]
+    state_type: Any
+    """What msgspec reads a state as."""
+
+
+def fold(
+    initial: S,
+    add: Callable[[S, E], S],
+    merge: Callable[[S, S], S],
+    result: Callable[[S], R],
+    state_type: Any,
+) -> Aggregate[E, S, R]:
+    """Return an aggregate of your own; see Aggregate for what it has to fulfil."""
+    return Aggregate(initial, add, merge, result, state_type)
+
+
+def count() -> Aggregate[Any, int, int]:
+    """Return how many events there are."""
+    return Aggregate(0, lambda n, _: n + 1, lambda a, b: a + b, _as_it_is, int)
+
+
+def total(of: Callable[[E], int]) -> Aggregate[E, int, int]:
+    """Return the sum of the events' values."""
+    return Aggregate(0, lambda n, event: n + of(event), lambda a, b: a + b, _as_it_is, int)
+
+
+def lowest(of: Callable[[E], int]) -> Aggregate[E, int | None, int | None]:
+    """Return the lowest of the events' values, None without events."""
+    return _chosen(of, min)
+
+
+def highest(of: Callable[[E], int]) -> Aggregate[E, int | None, int | None]:
+    """Return the highest of the events' values, None without events."""
+    return _chosen(of, max)
+
+
+def mean(of: Callable[[E], int]) -> Aggregate[E, tuple[int, int], float | None]:
+    """Return the mean of the events' values, rounded once; None without events."""
+
+    def add(state: tuple[int, int], event: E) -> tuple[int, int]:
+        n, sum_ = state
+        return n + 1, sum_ + of(event)
+
+    def merge(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+        return a[0] + b[0], a[1] + b[1]
+
+    def result(state: tuple[int, int]) -> float | None:
+        n, sum_ = state
+        return sum_ / n if n else None
+
+    return Aggregate((0, 0), add, merge, result, tuple[int, int])
+
+
+def variance(of: Callable[[E], int]) -> Aggregate[E, tuple[int, int, int], float | None]:
+    """Return the population variance of the events' values, rounded once; None without events."""
+
+    def add(state: tuple[int, int, int], event: E) -> tuple[int, int, int]:
+        n, sum_, squares = state
+        value = of(event)
+        return n + 1, sum_ + value, squares + value * value
+
+    def merge(a: tuple[int, int, int], b: tuple[int, int, int]) -> tuple[int, int, int]:
+        return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+    def result(state: tuple[int, int, int]) -> float | None:
+        n, sum_, squares = state
+        return (n * squares - sum_ * sum_) / (n * n) if n else None
+
+    return Aggregate((0, 0, 0), add, merge, result, tuple[int, int, int])
+
+
+def first(of: Callable[[T], V], value_type: Any = Any) -> Aggregate[T, _Dated[V], V | None]:
+    """Return the value of the event with the lowest time: of several, the one that came first."""
+
+    def add(state: _Dated[V], event: T) -> _Dated[V]:
+        if state is None or event.timestamp < state[0]:
+            return event.timestamp, of(event)
+        return state
+
+    def merge(a: _Dated[V], b: _Dated[V]) -> _Dated[V]:
+        return b if a is None or (b is not None and b[0] < a[0]) else a
+
+    return Aggregate(None, add, merge, _value, tuple[int, value_type] | None)
+
+
+def last(of: Callable[[T], V], value_type: Any = Any) -> Aggregate[T, _Dated[V], V | None]:
+    """Return the value of the event with the highest time: of several, the one that came last."""
+
+    def add(state: _Dated[V], event: T) -> _Dated[V]:
+        if state is None or event.timestamp >= state[0]:
+            return event.timestamp, of(event)
+        return state
+
+    def merge(a: _Dated[V], b: _Dated[V]) -> _Dated[V]:
+        return a if b is None or (a is not None and b[0] < a[0]) else b
+
+    return Aggregate(None, add, merge, _value, tuple[int, value_type] | None)
+
+
+def collect(
+    of: Callable[[E], V], most: int, value_type: Any = Any
+) -> Aggregate[E, tuple[V, ...], tuple[V, ...]]:
+    """Return the values of the first `most` events, as they came. Raises ValueError if `most` < 1."""
+    if most < 1:
+        raise ValueError(f"most must be 1 or more, not {most}")
+
+    def add(state: tuple[V, ...], event: E) -> tuple[V, ...]:
+        return (*state, of(event)) if len(state) < most else state
+
+    def merge(a: tuple[V, ...], b: tuple[V, ...]) -> tuple[V, ...]:
+        return (a + b)[:most]
+
+    return Aggregate((), add, merge, _as_it_is, tuple[value_type, ...])
+
+
+def several(**aggregates: Aggregate[E, Any, Any]) -> Aggregate[E, tuple[Any, ...], dict[str, Any]]:
+    """Return the results of several aggregates by name, in one pass over the events."""
+    parts = aggregates.values()
+    adds = [part.add for part in parts]
+    merges = [part.merge for part in parts]
+    results = [(name, part.result) for name, part in aggregates.items()]
+
+    def add(states: tuple[Any, ...], event: E) -> tuple[Any, ...]:
+        return tuple([add(state, event) for add, state in zip(adds, states, strict=True)])
+
+    def merge(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple([merge(*states) for merge, *states in zip(merges, a, b, strict=True)])
+
+    def result(states: tuple[Any, ...]) -> dict[str, Any]:
+        return {name: of(state) for (name, of), state in zip(results, states, strict=True)}
+
+    state_type = GenericAlias(tuple, tuple(part.state_type for part in parts))
+    return Aggregate(tuple(part.initial for part in parts), add, merge, result, state_type)
+
+
+def _as_it_is(state: S) -> S:
+    return state
+
+
+def _value(state: _Dated[V]) -> V | None:
+    return None if state is None else state[1]
+
+
+def _chosen(
+    of: Callable[[E], int], choose: Callable[[int, int], int]
+) -> Aggregate[E, int | None, int | None]:
+    def add(state: int | None, event: E) -> int | None:
+        return of(event) if state is None else choose(state, of(event))
+
+    def merge(a: int | None, b: int | None) -> int | None:
+        if a is None or b is None:
+            return b if a is None else a
+        return choose(a, b)
+
+    return Aggregate(None, add, merge, _as_it_is, int | None)

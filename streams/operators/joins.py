@@ -1,0 +1,227 @@
+"""Joins of two streams: records of equal join key whose event times are close to one another.
+
+The definition is that of the sliding windows of Kafka Streams' JoinWindows; see StreamJoin. It speaks
+of event times and turns alone: neither which of two records came first nor where the input is cut
+changes a result (law 1).
+"""
+
+from bisect import bisect_left, bisect_right, insort_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
+
+import msgspec
+
+from streams.operators.timed import Fired, Late, Timed, TimedRows
+
+L = TypeVar("L")
+R = TypeVar("R")
+V = TypeVar("V")
+Kind: TypeAlias = Literal["inner", "left", "outer"]
+"""Which records without a match are results too: none, those of the left stream, those of both."""
+
+
+class Joined(NamedTuple, Generic[L, R]):
+    """Two records that match; or one without a match, beside None."""
+
+    key: str
+    left: L | None
+    right: R | None
+
+
+class Entry(msgspec.Struct, Generic[V], frozen=True, gc=False, array_like=True):
+    """A record that may still match: its event time, whether it has matched, what is kept of it.
+
+    `has_matched` is followed only where the record is a result without a match too; False elsewhere.
+    """
+
+    time_ms: int
+    has_matched: bool
+    value: V
+
+
+class Pending(msgspec.Struct, Generic[L, R], frozen=True, gc=False):
+    """The row of a join key: what may still match, each side by event time, then arrival.
+
+    From `due_ms` on the oldest of it cannot match any more.
+    """
+
+    due_ms: int
+    lefts: tuple[Entry[L], ...]
+    rights: tuple[Entry[R], ...]
+
+
+Encode: TypeAlias = Callable[[Pending[L, R]], bytes]
+Decode: TypeAlias = Callable[[bytes], Pending[L, R]]
+
+
+def row_format(left: type[L], right: type[R]) -> tuple[Encode[L, R], Decode[L, R]]:
+    """Return what turns rows into JSON and back without loss; the types are of what is kept."""
+    row: type[Pending[L, R]] = Pending[left, right]  # type: ignore[valid-type]
+    return msgspec.json.Encoder().encode, msgspec.json.Decoder(row).decode
+
+
+_time_of: Final = attrgetter("time_ms")
+_LEFT: Final = 0
+_RIGHT: Final = 1
+_Buffers: TypeAlias = tuple[list[Entry[Any]], list[Entry[Any]]]
+"""A row's sides while events are added to it."""
+
+
+def _whole(event: Any) -> Any:
+    return event
+
+
+class _Side(NamedTuple):
+    """One of the two streams: a record at t matches those of the other in [t - back, t + ahead]."""
+
+    place: int
+    key: Callable[[Any], str]
+    keep: Callable[[Any], Any]
+    back_ms: int
+    ahead_ms: int
+    shows_unmatched: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamJoin(Generic[L, R]):
+    """A left (primary) and a right stream, joined where key and, nearly, event time are equal.
+
+    - A left record at l and a right one at r match if l - before_ms <= r <= l + after_ms and neither
+      was late.
+    - A left record's window is [l - before_ms, l + after_ms], a right one's [r - after_ms,
+      r + before_ms]: what it can match. A record is late if stream time (the highest event time so
+      far of both) is past its window's last time + grace_ms at its turn. It is not used.
+    - A record at t is kept until stream time is past t + before_ms + after_ms + grace_ms. If it has not
+      matched by then, and `kind` says so, it is a result without a match.
+
+    The keys are of the join, and may be finer than those of the records. `keep_left` and `keep_right`
+    make of an event what is kept and joined: the event itself unless given.
+    """
+
+    kind: Kind
+    before_ms: int
+    after_ms: int
+    grace_ms: int
+    left_key: Callable[[Any], str]
+    right_key: Callable[[Any], str]
+    keep_left: Callable[[Any], L] = _whole
+    keep_right: Callable[[Any], R] = _whole
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a kind that there is not, or a negative time."""
+        if self.kind not in get_args(Kind):
+            raise ValueError(
+                f"a join's kind is one of {', '.join(get_args(Kind))}, not {self.kind}"
+            )
+        for name in ("before_ms", "after_ms", "grace_ms"):
+            if (time_ms := getattr(self, name)) < 0:
+                raise ValueError(f"a join's {name} is 0 or more, not {time_ms}")
+
+    @property
+    def kept_ms(self) -> int:
+        """How far stream time goes past a record before nothing on time can match it."""
+        # A right record that matches the left one at l has r <= l + after, and is on time only while
+        # stream time <= r + before + grace: so none comes past l + after + before + grace; at that very
+        # time, the one at r = l + after still does. For a right record it is the same sum: l <= r + before,
+        # on time up to l + after + grace.
+        # So a left record can match for before_ms longer than its own window is open. Kafka Streams 4.3.1
+        # tells it as unmatched when that closes (KStreamKStreamJoin), but joins from a store that keeps
+        # as long as here (KStreamImplJoin: size + grace): there a record can be both.
+        return self.before_ms + self.after_ms + self.grace_ms
+
+    def add_left(
+        self, events: Iterable[Timed], rows: TimedRows[Pending[L, R]]
+    ) -> list[Joined[L, R]]:
+        """Keep left events; return each with what it matches, in turn, then by event time and arrival.
+
+        Both sides may be added in any order between two fires, as long as each event has its own turn.
+        """
+        return [
+            Joined(key, left, other.value)
+            for key, left, others in self._add(events, rows, self._left, self._right)
+            for other in others
+        ]
+
+    def add_right(
+        self, events: Iterable[Timed], rows: TimedRows[Pending[L, R]]
+    ) -> list[Joined[L, R]]:
+        """Keep right events; return what add_left does."""
+        return [
+            Joined(key, other.value, right)
+            for key, right, others in self._add(events, rows, self._right, self._left)
+            for other in others
+        ]
+
+    def fire(self, key: str, row: Pending[L, R], now_ms: int) -> Fired[Pending[L, R], Joined[L, R]]:
+        """Return what may still match, None for nothing; and what leaves without a match, lefts first."""
+        oldest_ms = now_ms - self.kept_ms
+        gone_lefts, lefts = _split(row.lefts, oldest_ms)
+        gone_rights, rights = _split(row.rights, oldest_ms)
+        unmatched: list[Joined[L, R]] = []
+        if self._left.shows_unmatched:
+            unmatched += [Joined(key, it.value, None) for it in gone_lefts if not it.has_matched]
+        if self._right.shows_unmatched:
+            unmatched += [Joined(key, None, it.value) for it in gone_rights if not it.has_matched]
+        return (self._row(lefts, rights) if lefts or rights else None), unmatched
+
+    @cached_property
+    def _left(self) -> _Side:
+        shows_unmatched = self.kind != "inner"
+        return _Side(
+            _LEFT, self.left_key, self.keep_left, self.before_ms, self.after_ms, shows_unmatched
+        )
+
+    @cached_property
+    def _right(self) -> _Side:
+        shows_unmatched = self.kind == "outer"
+        return _Side(
+            _RIGHT, self.right_key, self.keep_right, self.after_ms, self.before_ms, shows_unmatched
+        )
+
+    def _add(
+        self, events: Iterable[Timed], rows: TimedRows[Pending[L, R]], own: _Side, other: _Side
+    ) -> Iterator[tuple[str, Any, Sequence[Entry[Any]]]]:
+        """Yield join key and kept value of each event that is on time, with what it matches."""
+        # Lists while events are added: a tuple for each event of a hot key would copy all that it keeps.
+        changed: dict[str, _Buffers] = {}
+        for event, now_ms in rows.turns(events):
+            time_ms = event.timestamp
+            first_ms, last_ms = time_ms - own.back_ms, time_ms + own.ahead_ms
+            if last_ms + self.grace_ms < now_ms:
+                rows.is_late(Late(event, first_ms, last_ms + 1, now_ms - last_ms - self.grace_ms))
+                continue
+            key, value = own.key(event), own.keep(event)
+            if (buffers := changed.get(key)) is None:
+                buffers = changed[key] = _buffers(rows.get(key))
+            others = buffers[other.place]
+            begin = bisect_left(others, first_ms, key=_time_of)
+            end = bisect_right(others, last_ms, begin, key=_time_of)
+            if other.shows_unmatched:
+                for place in range(begin, end):
+                    if not (entry := others[place]).has_matched:
+                        others[place] = Entry(entry.time_ms, True, entry.value)
+            has_matched = own.shows_unmatched and begin < end
+            insort_right(buffers[own.place], Entry(time_ms, has_matched, value), key=_time_of)
+            yield key, value, others[begin:end]
+        for key, (lefts, rights) in changed.items():
+            rows[key] = self._row(tuple(lefts), tuple(rights))
+
+    def _row(self, lefts: tuple[Entry[L], ...], rights: tuple[Entry[R], ...]) -> Pending[L, R]:
+        """Return the row of what may still match: of one record or more."""
+        oldest_ms = min(side[0].time_ms for side in (lefts, rights) if side)
+        return Pending(oldest_ms + self.kept_ms + 1, lefts, rights)
+
+
+def _buffers(row: Pending[L, R] | None) -> _Buffers:
+    return ([], []) if row is None else (list(row.lefts), list(row.rights))
+
+
+def _split(
+    side: tuple[Entry[V], ...], oldest_ms: int
+) -> tuple[tuple[Entry[V], ...], tuple[Entry[V], ...]]:
+    """Return what is older than a time, and the rest."""
+    count = bisect_left(side, oldest_ms, key=_time_of)
+    return side[:count], side[count:]

@@ -1,0 +1,225 @@
+"""Aggregates by key and window: what a window is, what a key has open, and tumbling and hopping windows.
+
+The semantics are those of Kafka Streams 4.3. Sliding windows and sessions stand in modules of their own.
+All kinds keep one law: where the input is cut changes no result. So an event sees windows as they are at
+its own turn, also where `fire` has not yet taken what has closed before.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+
+from streams.operators.aggregates import Aggregate
+from streams.operators.timed import Fired, Late, TimedRows
+from streams.operators.windows import T, TumblingWindows
+
+S = TypeVar("S")
+R = TypeVar("R")
+Emits: TypeAlias = Literal["final", "updates"]
+"""Each window's result once, when it closes; or its latest value whenever events have changed it."""
+
+
+def at_least(least: int, **values: int) -> None:
+    """Raise ValueError for the first of the values that is below `least`."""
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be {least} or more, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class HoppingWindows:
+    """Windows `[start, start + size_ms)`, one every `advance_ms`, the first of them at 0.
+
+    A window has closed, and what comes for it is late, from the moment that stream time reaches its end
+    + `grace_ms`. Raises ValueError for a size or an advance below 1, an advance above the size, or a
+    grace below 0.
+    """
+
+    size_ms: int
+    advance_ms: int
+    grace_ms: int
+
+    def __post_init__(self) -> None:
+        at_least(1, size_ms=self.size_ms, advance_ms=self.advance_ms)
+        at_least(0, grace_ms=self.grace_ms)
+        if self.advance_ms > self.size_ms:
+            raise ValueError(
+                f"advance_ms {self.advance_ms} is above size_ms {self.size_ms}: "
+                "events between two windows would be in none"
+            )
+
+    def first_start_ms(self, event_time_ms: int) -> int:
+        """Return the start of the first window that holds an event time."""
+        latest_ms = event_time_ms - self.size_ms + self.advance_ms
+        return latest_ms - latest_ms % self.advance_ms if latest_ms > 0 else 0
+
+
+class Window(msgspec.Struct, Generic[S], frozen=True, array_like=True, gc=False):
+    """What a key has of a window."""
+
+    start_ms: int
+    state: S
+    last_ms: int = 0
+    """The latest event time in it; kept for sliding windows and sessions alone."""
+
+
+class Open(msgspec.Struct, Generic[S], frozen=True, array_like=True, gc=False):
+    """A key's row: its windows by start, never none. For `due_ms` see TimedRow."""
+
+    due_ms: int
+    windows: tuple[Window[S], ...]
+
+
+class Windowed(NamedTuple, Generic[R]):
+    """A window's result. Its end is exclusive; of sliding windows and sessions, inclusive."""
+
+    key: str
+    start_ms: int
+    end_ms: int
+    value: R
+
+
+class RowCodec(NamedTuple, Generic[S]):
+    """Rows as compact JSON, and back."""
+
+    encode: Callable[[Open[S]], bytes]
+    decode: Callable[[bytes], Open[S]]
+
+
+def row_codec(aggregate: Aggregate[T, S, R]) -> RowCodec[S]:
+    """Return how rows with an aggregate's states are written and read."""
+    row_type = Open[aggregate.state_type]  # type: ignore[name-defined]
+    return RowCodec(msgspec.json.Encoder().encode, msgspec.json.Decoder(row_type).decode)
+
+
+class Aggregation(ABC, Generic[T, S, R]):
+    """An operator that aggregates events by key and window."""
+
+    def __init__(
+        self, aggregate: Aggregate[T, S, R], key: Callable[[T], str], emits: Emits = "final"
+    ) -> None:
+        self._aggregate = aggregate
+        self._key = key
+        self._is_final = emits == "final"
+
+    @abstractmethod
+    def add(self, events: Iterable[T], rows: TimedRows[Open[S]]) -> list[Windowed[R]]:
+        """Add events to their windows, and return what is to be told of the changes: see Emits.
+
+        A window is told once, as all the events leave it. By key, as they first came, then by start.
+        """
+
+    @abstractmethod
+    def fire(self, key: str, row: Open[S], now_ms: int) -> Fired[Open[S], Windowed[R]]:
+        """Close what is due of a key's row; see Fire. Results are told where they are final."""
+
+    def _told(self, key: str, end_ms: int, window: Window[S]) -> Windowed[R]:
+        return Windowed(key, window.start_ms, end_ms, self._aggregate.result(window.state))
+
+
+class _Changed(dict[int, S], Generic[S]):
+    """The states that a call has changed of a key's windows, by start; others are found as they were."""
+
+    __slots__ = ("before", "initial")
+
+    def __init__(self, row: Open[S] | None, initial: S) -> None:
+        super().__init__()
+        self.before = {window.start_ms: window for window in row.windows} if row else {}
+        self.initial = initial
+
+    def __missing__(self, start_ms: int) -> S:
+        window = self.before.get(start_ms)
+        return self.initial if window is None else window.state
+
+    def windows(self) -> tuple[Window[S], ...]:
+        after = self.before | {
+            start_ms: Window(start_ms, state) for start_ms, state in self.items()
+        }
+        return tuple([after[start_ms] for start_ms in sorted(after)])
+
+
+class WindowAggregation(Aggregation[T, S, R]):
+    """Aggregates by tumbling or hopping windows.
+
+    Each event goes to those of its windows that have not closed at its turn, and is late for the others.
+    """
+
+    def __init__(
+        self,
+        windows: TumblingWindows | HoppingWindows,
+        aggregate: Aggregate[T, S, R],
+        *,
+        key: Callable[[T], str],
+        emits: Emits = "final",
+    ) -> None:
+        """Raise ValueError for windows that cannot be; see HoppingWindows."""
+        super().__init__(aggregate, key, emits)
+        if isinstance(windows, TumblingWindows):
+            windows = HoppingWindows(windows.size_ms, windows.size_ms, windows.grace_ms)
+        self._windows = windows
+        self._lives_ms = windows.size_ms + windows.grace_ms
+
+    def add(self, events: Iterable[T], rows: TimedRows[Open[S]]) -> list[Windowed[R]]:
+        """See Aggregation."""
+        key_of, add, initial = self._key, self._aggregate.add, self._aggregate.initial
+        first_start_ms, advance_ms = self._windows.first_start_ms, self._windows.advance_ms
+        lives_ms = self._lives_ms
+        changed_of: dict[str, _Changed[S]] = {}
+        for event, now_ms in rows.turns(events):
+            time_ms = event.timestamp
+            start_ms = first_start_ms(time_ms)
+            if start_ms + lives_ms <= now_ms:
+                start_ms = self._late(event, start_ms, now_ms, rows)
+                if start_ms > time_ms:
+                    continue
+            key = key_of(event)
+            changed = changed_of.get(key)
+            if changed is None:
+                changed = changed_of[key] = _Changed(rows.get(key), initial)
+            while start_ms <= time_ms:
+                changed[start_ms] = add(changed[start_ms], event)
+                start_ms += advance_ms
+        return self._put(changed_of, rows)
+
+    def _late(self, event: T, start_ms: int, now_ms: int, rows: TimedRows[Open[S]]) -> int:
+        """Tell for which windows an event is late; return the start of the first that has not closed."""
+        size_ms, grace_ms = self._windows.size_ms, self._windows.grace_ms
+        while start_ms <= event.timestamp and start_ms + self._lives_ms <= now_ms:
+            end_ms = start_ms + size_ms
+            rows.is_late(Late(event, start_ms, end_ms, now_ms - end_ms - grace_ms))
+            start_ms += self._windows.advance_ms
+        return start_ms
+
+    def _put(
+        self, changed_of: dict[str, _Changed[S]], rows: TimedRows[Open[S]]
+    ) -> list[Windowed[R]]:
+        told: list[Windowed[R]] = []
+        size_ms = self._windows.size_ms
+        for key, changed in changed_of.items():
+            windows = changed.windows()
+            rows[key] = self._row(windows)
+            if not self._is_final:
+                told += [
+                    self._told(key, window.start_ms + size_ms, window)
+                    for window in windows
+                    if window.start_ms in changed
+                ]
+        return told
+
+    def fire(self, key: str, row: Open[S], now_ms: int) -> Fired[Open[S], Windowed[R]]:
+        """See Aggregation."""
+        closed_ms = now_ms - self._lives_ms
+        size_ms = self._windows.size_ms
+        left = tuple([window for window in row.windows if window.start_ms > closed_ms])
+        told = [
+            self._told(key, window.start_ms + size_ms, window)
+            for window in row.windows[: len(row.windows) - len(left)]
+            if self._is_final
+        ]
+        return self._row(left) if left else None, told
+
+    def _row(self, windows: tuple[Window[S], ...]) -> Open[S]:
+        return Open(windows[0].start_ms + self._lives_ms, windows)

@@ -1,0 +1,147 @@
+"""Tables of what is open in event time, each with the operator whose rows it keeps (docs/contract.md)."""
+
+from typing import Any, Final
+
+import msgspec
+
+from streams.engine.definitions import TimedTable
+from streams.events import Envelope, OrderCreated, PaymentCompleted
+from streams.operators.aggregates import count, fold, highest, several, total
+from streams.operators.joins import StreamJoin, row_format
+from streams.operators.sessions import SessionAggregation, SessionWindows
+from streams.operators.windowing import HoppingWindows, WindowAggregation, row_codec
+
+_MINUTE_MS: Final = 60_000
+
+
+class _Due(msgspec.Struct, frozen=True, gc=False):
+    """What is read of a join's row to see when something of it is due."""
+
+    due_ms: int
+
+
+class _DueFirst(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The same of a row of windows."""
+
+    due_ms: int
+
+
+_decode_due = msgspec.json.Decoder(_Due).decode
+_decode_due_first = msgspec.json.Decoder(_DueFirst).decode
+
+
+def _due_of_join(value: bytes) -> int:
+    return _decode_due(value).due_ms
+
+
+def _due_of_windows(value: bytes) -> int:
+    return _decode_due_first(value).due_ms
+
+
+def _user_id(event: Any) -> str:
+    user_id: str = event.data.user_id
+    return user_id
+
+
+def _cents(event: Any) -> int:
+    """Return the cents that an event is about: those of a new order."""
+    return round(event.data.amount * 100) if type(event) is OrderCreated else 0
+
+
+# --- order_payments -------------------------------------------------------------------------------
+
+
+class KeptOrder(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of an order until its payment comes."""
+
+    event_id: str
+    correlation_id: str
+    timestamp: int
+    order_id: str
+    user_id: str
+    amount: float
+    currency: str | None
+
+
+class KeptPayment(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of a payment until its order comes."""
+
+    event_id: str
+    timestamp: int
+    payment_id: str | None
+    amount: float | None
+
+
+def _kept_order(order: OrderCreated) -> KeptOrder:
+    data = order.data
+    return KeptOrder(
+        order.event_id,
+        order.correlation,
+        order.timestamp,
+        data.order_id,
+        data.user_id,
+        data.amount,
+        data.currency,
+    )
+
+
+def _kept_payment(payment: PaymentCompleted) -> KeptPayment:
+    data = payment.data
+    return KeptPayment(payment.event_id, payment.timestamp, data.payment_id, data.amount)
+
+
+def _order_key(event: Any) -> str:
+    """Return the key of the join: the same order id of two users is two orders."""
+    # JSON, so that no two pairs have the same text, whatever is in the ids.
+    return msgspec.json.encode((event.data.user_id, event.data.order_id)).decode()
+
+
+PAYMENT_OF_ORDER: Final = StreamJoin[KeptOrder, KeptPayment](
+    kind="left",
+    before_ms=0,
+    after_ms=30 * _MINUTE_MS,
+    grace_ms=5 * _MINUTE_MS,
+    left_key=_order_key,
+    right_key=_order_key,
+    keep_left=_kept_order,
+    keep_right=_kept_payment,
+)
+_encode_payments, _decode_payments = row_format(KeptOrder, KeptPayment)
+ORDER_PAYMENTS: Final = TimedTable(
+    "order_payments", _encode_payments, _decode_payments, _due_of_join
+)
+
+# --- user_sessions --------------------------------------------------------------------------------
+
+_of_session: Final = several(
+    events=count(),
+    orders=fold(
+        0,
+        lambda orders, event: orders + (type(event) is OrderCreated),
+        lambda a, b: a + b,
+        lambda orders: orders,
+        int,
+    ),
+    cents=total(_cents),
+)
+_SESSION_WINDOWS: Final = SessionWindows(gap_ms=30 * _MINUTE_MS, grace_ms=5 * _MINUTE_MS)
+SESSIONS: Final = SessionAggregation[Envelope, Any, Any](
+    _SESSION_WINDOWS, _of_session, key=_user_id
+)
+USER_SESSIONS: Final = TimedTable(
+    "user_sessions",
+    *row_codec(_of_session),
+    _due_of_windows,
+    # Of events that are not later than the grace, none can come to a session that has closed.
+    in_order_ms=_SESSION_WINDOWS.grace_ms + 1,
+)
+
+# --- order_stats ----------------------------------------------------------------------------------
+
+_of_orders: Final = several(orders=count(), cents=total(_cents), highest=highest(_cents))
+STATS: Final = WindowAggregation[OrderCreated, Any, Any](
+    HoppingWindows(size_ms=5 * _MINUTE_MS, advance_ms=_MINUTE_MS, grace_ms=_MINUTE_MS),
+    _of_orders,
+    key=_user_id,
+)
+ORDER_STATS: Final = TimedTable("order_stats", *row_codec(_of_orders), _due_of_windows)
