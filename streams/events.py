@@ -501,3 +501,19 @@ class UserOrderStats(OfWindow, frozen=True, gc=False, kw_only=True, tag="user.or
     """What a user ordered in a window that has closed."""
 
     data: OrderStatsData
+
+
+class SpikeData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A user's orders in the hour [started_at, ended_at]."""
+
+    user_id: str
+    started_at: int
+    ended_at: int
+    orders: int
+    amount: float | Decimal
+
+
+class UserSpendingSpike(OfWindow, frozen=True, gc=False, kw_only=True, tag="user.spending_spike"):
+    """A user has begun to spend much, or to order often."""
+
+    data: SpikeData

@@ -40,6 +40,7 @@ ENRICHED_ORDERS = Topic("enriched-orders", events=(events.OrderEnriched,), key=_
 ORDER_PAYMENTS = Topic("order-payments", events=(events.OrderPaymentMatched,), key=_user_id)
 UNPAID_ORDERS = Topic("unpaid-orders", events=(events.OrderUnpaid,), key=_user_id)
 USER_SESSIONS = Topic("user-sessions", events=(events.UserSessionClosed,), key=_user_id)
+SPENDING_SPIKES = Topic("spending-spikes", events=(events.UserSpendingSpike,), key=_user_id)
 ORDER_STATS = Topic("order-stats", events=(events.UserOrderStats,), key=_user_id)
 DEAD_LETTERS = "dead-letters"
 LATE_RECORDS = "late-records"

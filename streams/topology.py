@@ -6,6 +6,8 @@ from agents.order_payments import agent as order_payments
 from agents.order_payments import rules as order_payments_rules
 from agents.order_stats import agent as order_stats
 from agents.order_stats import rules as order_stats_rules
+from agents.spending_spikes import agent as spending_spikes
+from agents.spending_spikes import rules as spending_spikes_rules
 from agents.user_order_minutes import agent as user_order_minutes
 from agents.user_sessions import agent as user_sessions
 from agents.user_sessions import rules as user_sessions_rules
@@ -21,6 +23,7 @@ from streams.topics import (
     ORDER_STATS,
     ORDERS,
     PAYMENTS,
+    SPENDING_SPIKES,
     UNPAID_ORDERS,
     USER_SESSIONS,
     USERS,
@@ -44,6 +47,7 @@ FLOWS = (
 WINDOW_FLOWS = (
     Flow(order_payments.register, "order_payments", reads=(ORDERS, PAYMENTS), keeps=timed.ORDER_PAYMENTS, fires=order_payments_rules.unpaid, emits=(ORDER_PAYMENTS, UNPAID_ORDERS)),
     Flow(user_sessions.register, "user_sessions", reads=(ORDERS, USERS), keeps=timed.USER_SESSIONS, fires=user_sessions_rules.close, emits=USER_SESSIONS),
+    Flow(spending_spikes.register, "spending_spikes", reads=(ORDERS,), keeps=timed.SPENDING_SPIKES, fires=spending_spikes_rules.close, emits=SPENDING_SPIKES),
     Flow(order_stats.register, "order_stats", reads=(ORDERS,), keeps=timed.ORDER_STATS, fires=order_stats_rules.close, emits=ORDER_STATS),
 )
 # fmt: on

@@ -9,19 +9,20 @@ from streams.events import Envelope, OrderCreated, PaymentCompleted
 from streams.operators.aggregates import count, fold, highest, several, total
 from streams.operators.joins import StreamJoin, row_format
 from streams.operators.sessions import SessionAggregation, SessionWindows
-from streams.operators.windowing import HoppingWindows, WindowAggregation, row_codec
+from streams.operators.sliding import SlidingAggregation, SlidingWindows
+from streams.operators.windowing import HoppingWindows, Open, WindowAggregation, row_codec
 
 _MINUTE_MS: Final = 60_000
 
 
 class _Due(msgspec.Struct, frozen=True, gc=False):
-    """What is read of a join's row to see when something of it is due."""
+    """What is read of a row to see when something of it is due."""
 
     due_ms: int
 
 
 class _DueFirst(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The same of a row of windows."""
+    """The same of a row that is an array."""
 
     due_ms: int
 
@@ -30,7 +31,7 @@ _decode_due = msgspec.json.Decoder(_Due).decode
 _decode_due_first = msgspec.json.Decoder(_DueFirst).decode
 
 
-def _due_of_join(value: bytes) -> int:
+def _due_of_object(value: bytes) -> int:
     return _decode_due(value).due_ms
 
 
@@ -108,7 +109,7 @@ PAYMENT_OF_ORDER: Final = StreamJoin[KeptOrder, KeptPayment](
 )
 _encode_payments, _decode_payments = row_format(KeptOrder, KeptPayment)
 ORDER_PAYMENTS: Final = TimedTable(
-    "order_payments", _encode_payments, _decode_payments, _due_of_join
+    "order_payments", _encode_payments, _decode_payments, _due_of_object
 )
 
 # --- user_sessions --------------------------------------------------------------------------------
@@ -145,3 +146,24 @@ STATS: Final = WindowAggregation[OrderCreated, Any, Any](
     key=_user_id,
 )
 ORDER_STATS: Final = TimedTable("order_stats", *row_codec(_of_orders), _due_of_windows)
+
+# --- spending_spikes ------------------------------------------------------------------------------
+
+_of_hour: Final = several(orders=count(), cents=total(_cents))
+_HOURS: Final = SlidingWindows(difference_ms=60 * _MINUTE_MS, grace_ms=_MINUTE_MS)
+SPENDING: Final = SlidingAggregation[OrderCreated, Any, Any](_HOURS, _of_hour, key=_user_id)
+SPIKE_LASTS_MS: Final = _HOURS.difference_ms + _HOURS.grace_ms + 1
+"""How far stream time goes past a spike's end before no hour can touch it that is not told."""
+
+
+class Spending(msgspec.Struct, frozen=True, gc=False):
+    """A user's hours that are open, and until when the spike lasts that was told last; -1: none was."""
+
+    due_ms: int
+    hours: Open[tuple[int, int]] | None
+    spikes_until_ms: int = -1
+
+
+SPENDING_SPIKES: Final = TimedTable(
+    "spending_spikes", msgspec.json.encode, msgspec.json.Decoder(Spending).decode, _due_of_object
+)

@@ -13,6 +13,7 @@ import msgspec
 
 from agents.order_payments import rules as order_payments
 from agents.order_stats import rules as order_stats
+from agents.spending_spikes import rules as spending_spikes
 from agents.user_sessions import rules as user_sessions
 from streams.engine.definitions import Flow, Topic
 from streams.engine.layout import subtopologies
@@ -27,6 +28,7 @@ RULES: Mapping[str, Mapping[type, Any]] = {
         OrderCreated: order_payments.take_orders,
         PaymentCompleted: order_payments.take_payments,
     },
+    "spending_spikes": {OrderCreated: spending_spikes.take_orders},
     "order_stats": {OrderCreated: order_stats.take_orders},
     "user_sessions": dict.fromkeys(
         [event for topic in WINDOWS.inputs for event in topic.events], user_sessions.take_events

@@ -140,9 +140,12 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
     def committed(self) -> None:
         """Say that the oldest epoch's changes are in the store now."""
         del self.epochs[0]
-        limit = self._store.known_rows()
+        limit = self._limit()
         if len(self._known) > limit:
             self._forget_oldest(limit // 2)
+
+    def _limit(self) -> int:
+        return self._store.known_rows()
 
     def reset(self) -> None:
         """Forget everything that is not in the store, and what was read from it."""

@@ -38,11 +38,11 @@ class SlidingWindows:
 class SlidingAggregation(Aggregation[T, S, R]):
     """Aggregates by sliding windows.
 
-    A new window is made from what those around it hold: an event that was late for all of its windows,
-    or for the one that ends at it while none of the others was there, is missed in later ones, too.
+    A new window is made from what those around it hold, as in Kafka Streams: an event that came too late
+    for all windows that were there is missed in later ones, too.
 
-    A window that has closed is kept for another `difference_ms` + 1: new ones may have to know what it
-    holds. It has been told, if results are final, where it closed before the row's `due_ms`.
+    A window that has closed stays in its row for another `difference_ms` + 1, as later ones may be made
+    from it. Where results are final it has been told if it closed before the row's `due_ms`.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class _Windows(Generic[T, S]):
         low, high = bisect_left(starts_ms, left_ms), bisect_right(starts_ms, time_ms)
         to_add = [self._of[start_ms] for start_ms in starts_ms[low:high]]
         left = self._of.get(left_ms)
-        if left is None or left.last_ms != time_ms or time_ms < difference_ms:
+        if left is None or left.last_ms != time_ms:
             seen_ms = max(gone_ms + 1, left_ms - difference_ms)
             before = self._of[starts_ms[low - 1]] if low and starts_ms[low - 1] >= seen_ms else None
             latest = to_add[-1] if to_add else None

@@ -61,7 +61,7 @@ told = st.one_of(
             st.just(topic),
             st.sampled_from(kinds),
             st.sampled_from(["ada", "bob"]),
-            st.integers(1, 3),
+            st.sampled_from([1, 2, 3, 400]),
             # Around the half hours, five and one minutes of the windows, to the millisecond.
             st.integers(0, 12).map(lambda fives: fives * 5)
             | st.floats(0, 200).map(lambda minutes: round(minutes * 2) / 2)

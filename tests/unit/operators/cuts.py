@@ -1,7 +1,7 @@
 """What the tests of windowed aggregates share: events, and runs of an operator over any cuts of them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
@@ -42,9 +42,21 @@ def at(*times_ms: int, key: str = "a") -> list[Event]:
     return [Event(time_ms, key, n) for n, time_ms in enumerate(times_ms)]
 
 
-TIMES = st.integers(0, 12) | st.integers(0, 60) | st.sampled_from([100, 101, 200])
-EVENTS = st.lists(st.tuples(TIMES, st.sampled_from("ab")), max_size=30).map(
-    lambda drawn: [Event(time_ms, key, n) for n, (time_ms, key) in enumerate(drawn)]
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 5) | st.sampled_from([13, 50]),  # how far the time goes on
+        st.just(0) | st.integers(0, 30),  # how far behind it the event is
+        st.sampled_from("aaab"),
+    ),
+    max_size=30,
+)
+EVENTS = STEPS.map(
+    lambda steps: [
+        Event(max(0, ahead_ms - behind_ms), key, n)
+        for n, (ahead_ms, (_, behind_ms, key)) in enumerate(
+            zip(accumulate(step[0] for step in steps), steps, strict=True)
+        )
+    ]
 )
 CUTS = st.lists(st.integers(0, 30), max_size=6)
 GRACES = st.integers(0, 12) | st.just(1000)

@@ -1,7 +1,7 @@
 """Aggregates by sliding window."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.operators.aggregates import collect
@@ -239,6 +239,20 @@ def plain(difference_ms: int, events: list[Event]) -> Contents:
     return contents
 
 
+def script(*events: tuple[int, str]) -> list[Event]:
+    return [Event(time_ms, key, n) for n, (time_ms, key) in enumerate(events)]
+
+
+# What random events seldom hit: what has closed long ago makes nobody late; only windows that begin
+# within twice the difference count; the last event before is asked of the window that ends before.
+@example(SlidingWindows(5, 1), script((9, "b"), (17, "a"), (12, "b")), [], "final")
+@example(
+    SlidingWindows(12, 0),
+    script((13, "a"), (5, "b"), (18, "b"), (14, "a"), (26, "a")),
+    [],
+    "updates",
+)
+@example(SlidingWindows(10, 4), script((4, "a"), (17, "b"), (5, "a"), (15, "a")), [], "updates")
 @given(WINDOWS, EVENTS, CUTS, st.sampled_from(["final", "updates"]))
 def test_sliding_windows_are_those_of_kafka_streams_for_any_cut(
     windows: SlidingWindows, events: list[Event], cuts: list[int], emits: Emits
