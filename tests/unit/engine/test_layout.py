@@ -1,11 +1,20 @@
 """What follows from a topology, and which topologies cannot be."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from streams.engine.definitions import Columnar, Flow, Table, Topic, Topology, WindowedTable
+from streams.engine.definitions import (
+    Columnar,
+    Flow,
+    Table,
+    TimedTable,
+    Topic,
+    Topology,
+    WindowedTable,
+)
 from streams.engine.errors import DefinitionError
 from streams.engine.layout import own_topics, subtopologies
 from streams.engine.notes import LONGEST, longest_note
@@ -195,3 +204,45 @@ def test_rows_in_columns_are_of_whole_numbers_and_truth_values_each_with_a_defau
         DefinitionError, match=r"Row\.field: rows in columns have fields of int and"
     ):
         Columnar(row, list)
+
+
+ALARMS = TimedTable("alarms", str.encode, bytes.decode, len, in_order_ms=7)
+
+
+def fire(_key: str, row: str, _now_ms: int) -> tuple[str, list[Any]]:
+    return row, []
+
+
+def timed(*reads: Topic, name: str = "a", **more: Any) -> Flow:
+    return Flow(lambda _: None, name, reads=reads, keeps=ALARMS, **more)
+
+
+def test_who_keeps_a_timed_table_fires_it_and_nobody_else() -> None:
+    for wrong in (timed(ORDERS), replace(flow("a", ORDERS, keeps=COUNTS), fires=fire)):
+        with pytest.raises(
+            DefinitionError, match=r"^flow a: who keeps a timed table has `fires`, and nobody else"
+        ):
+            subtopologies(topology(wrong))
+
+
+def test_a_timed_table_is_its_own_flow_s() -> None:
+    made = topology(timed(USERS, fires=fire), flow("b", ORDERS, joins=(ALARMS,)))
+    with pytest.raises(
+        DefinitionError, match=r"^flow b joins table alarms, which is timed: its flow alone"
+    ):
+        subtopologies(made)
+
+
+def test_a_timed_table_says_from_when_on_the_order_of_inputs_shows() -> None:
+    [made] = subtopologies(topology(timed(ORDERS, USERS, fires=fire)))
+    assert made.in_order_ms == 7
+    [made] = subtopologies(topology(timed(ORDERS, fires=fire)))
+    assert made.in_order_ms is None
+
+
+def test_there_are_late_records_where_there_is_a_timed_table() -> None:
+    made = topology(timed(ORDERS, fires=fire, emits=(OUT, VISITS)))
+    assert own_topics(made, "shop").keys() == {
+        "out", "visits", "dead-letters", "late-records", "shop-alarms-changelog",
+    }  # fmt: skip
+    assert "late-records" not in own_topics(topology(flow("a", ORDERS)), "shop")

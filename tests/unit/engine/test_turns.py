@@ -200,10 +200,10 @@ class Feed:
         cuts: Sequence[int],
         begin: Mapping[TopicPartition, int] | None = None,
         *,
-        one_by_one: bool = False,
+        in_order_ms: int | None = None,
     ) -> None:
         self.inputs = INPUTS[: len(inputs)]
-        self.turns = Turns(self.inputs, in_order_ms=0 if one_by_one else None)
+        self.turns = Turns(self.inputs, in_order_ms=in_order_ms)
         self._next = dict(begin or dict.fromkeys(self.inputs, 0))
         self._rest = {
             tp: list(rows)[self._next[tp] :] for tp, rows in zip(self.inputs, inputs, strict=True)
@@ -245,24 +245,36 @@ def in_turn(step: Step) -> list[tuple[int, int]]:
     return [(input_, offset) for _, input_, offset in sorted(by_turn)]
 
 
+def latest_ms(step: Step, reached_ms: int) -> int:
+    """Return how far the latest event of a step is behind stream time at its turn."""
+    return max(
+        int(max(turn_ms, reached_ms) - event.timestamp)
+        for _, piece in step
+        for event, turn_ms in zip(piece.events, piece.turns_ms, strict=True)
+    )
+
+
 SOME_INPUTS = st.lists(ROWS, min_size=1, max_size=3)
 
 
 @settings(deadline=None, max_examples=300)
-@given(SOME_INPUTS, CUTS, st.integers(1, 5), st.booleans())
+@given(SOME_INPUTS, CUTS, st.integers(1, 5), st.sampled_from([None, 0, 1, 2]))
 def test_turns_are_those_of_law_9_whatever_the_cuts_and_every_record_is_taken_once(
     inputs: list[list[Row]],
     cuts: list[int],
     limit: int,
-    one_by_one: bool,  # noqa: FBT001 - Hypothesis draws it
+    in_order_ms: int | None,
 ) -> None:
-    feed = Feed(inputs, cuts, one_by_one=one_by_one)
+    feed = Feed(inputs, cuts, in_order_ms=in_order_ms)
     order: list[tuple[int, int]] = []
+    reached_ms = 0
     positions = dict.fromkeys(feed.inputs, 0)
     for step in feed.steps(limit):
         ranks = [INPUTS.index(tp) for tp, _ in step]
         assert ranks == sorted(set(ranks))
-        assert len(ranks) == 1 or not one_by_one
+        assert len(ranks) == 1 or in_order_ms != 0
+        assert len(ranks) == 1 or in_order_ms is None or latest_ms(step, reached_ms) < in_order_ms
+        reached_ms = max([reached_ms, *(e.timestamp for _, piece in step for e in piece.events)])
         order += in_turn(step)
         for tp, piece in step:
             assert len(piece.events) <= limit
