@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from streams.operators.aggregates import Aggregate
 from streams.operators.timed import Fired, Late, TimedRows
@@ -30,6 +30,16 @@ class SessionWindows:
         at_least(0, grace_ms=self.grace_ms)
 
 
+class _Sessions(list[Window[S]], Generic[S]):
+    """A key's sessions while events are added to them, and what they were `before`."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, row: Open[S] | None) -> None:
+        self.before = row.windows if row else ()
+        super().__init__(self.before)
+
+
 class SessionAggregation(Aggregation[T, S, R | None]):
     """Aggregates by session.
 
@@ -53,14 +63,13 @@ class SessionAggregation(Aggregation[T, S, R | None]):
     def add(self, events: Iterable[T], rows: TimedRows[Open[S]]) -> list[Windowed[R | None]]:
         """See Aggregation."""
         key_of, gap_ms, lives_ms = self._key, self._gap_ms, self._lives_ms
-        sessions_of: dict[str, list[Window[S]]] = {}
+        sessions_of: dict[str, _Sessions[S]] = {}
         for event, now_ms in rows.turns(events):
             time_ms = event.timestamp
             key = key_of(event)
             sessions = sessions_of.get(key)
             if sessions is None:
-                row = rows.get(key)
-                sessions = list(row.windows) if row else []
+                sessions = _Sessions(rows.get(key))
             closed_ms = now_ms - lives_ms
             # Those that have closed are not merged, though they may be here still.
             low_ms, high_ms = max(time_ms - gap_ms, closed_ms), time_ms + gap_ms
@@ -87,26 +96,23 @@ class SessionAggregation(Aggregation[T, S, R | None]):
         return Window(start_ms, aggregate.add(state, event), last_ms)
 
     def _put(
-        self, sessions_of: dict[str, list[Window[S]]], rows: TimedRows[Open[S]]
+        self, sessions_of: dict[str, _Sessions[S]], rows: TimedRows[Open[S]]
     ) -> list[Windowed[R | None]]:
         told: list[Windowed[R | None]] = []
         for key, sessions in sessions_of.items():
             sessions.sort(key=_by_start)
-            row = rows.get(key)
             rows[key] = self._row(tuple(sessions))
             if not self._is_final:
-                told += self._changes(key, row.windows if row else (), sessions)
+                told += self._changes(key, sessions)
         return told
 
-    def _changes(
-        self, key: str, before: Iterable[Window[S]], after: Iterable[Window[S]]
-    ) -> list[Windowed[R | None]]:
-        unchanged = set(map(id, before))  # a session that has got an event is another object
-        ends = {_by_start(one) for one in after}
+    def _changes(self, key: str, sessions: _Sessions[S]) -> list[Windowed[R | None]]:
+        left = set(map(_by_start, sessions))
         told: list[Windowed[R | None]] = [
-            Windowed(key, *at, None) for at in map(_by_start, before) if at not in ends
+            Windowed(key, *at, None) for at in map(_by_start, sessions.before) if at not in left
         ]
-        told += [self._told(key, one.last_ms, one) for one in after if id(one) not in unchanged]
+        unchanged = set(map(id, sessions.before))  # one that has got an event is another object
+        told += [self._told(key, one.last_ms, one) for one in sessions if id(one) not in unchanged]
         return told
 
     def fire(self, key: str, row: Open[S], now_ms: int) -> Fired[Open[S], Windowed[R | None]]:

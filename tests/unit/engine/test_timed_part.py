@@ -127,7 +127,8 @@ def test_a_row_that_cannot_be_fired_is_nobody_s_fault_but_the_flow_s(disk: Disk)
     disk.set("a", Alarm(1))
     disk.part.reached(1)
     with pytest.raises(
-        CauselessFailureError, match=r"^alarms cannot close what is due of 'a' in alarms: ValueError"
+        CauselessFailureError,
+        match=r"^alarms cannot close what is due of 'a' in alarms: ValueError",
     ):
         disk.part.fire(FLOW, broken)
 

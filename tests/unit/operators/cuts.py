@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streams.operators.aggregates import Aggregate, fold
 from streams.operators.timed import NEVER_MS, Late, TimedDict
-from streams.operators.windowing import Aggregation, Open, Windowed, row_codec
+from streams.operators.windowing import Aggregation, Open, RowCodec, Windowed, row_codec
 
 
 class Event(NamedTuple):
@@ -82,17 +82,27 @@ class Run(NamedTuple):
         return final
 
 
+class JsonRows(TimedDict[Open[Any]]):
+    """Rows of which each `get` is a new one, read from JSON."""
+
+    def __init__(self, codec: RowCodec[Any]) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def get(self, key: str, /) -> Open[Any] | None:  # type: ignore[override]
+        row = super().get(key)
+        return row and self.codec.decode(self.codec.encode(row))
+
+
 def run(
     operator: Aggregation[Event, Any, Any], events: Sequence[Event], cuts: Iterable[int] = ()
 ) -> Run:
-    """Add events up to each cut and fire then; rows go through JSON in between."""
-    codec = row_codec(operator._aggregate)
-    rows: TimedDict[Open[Any]] = TimedDict()
+    """Add events up to each cut and fire then."""
+    rows = JsonRows(row_codec(operator._aggregate))
     told, fired = [], []
     for begin, end in pairwise([0, *sorted(cuts), len(events)]):
         told.append(operator.add(events[begin:end], rows))
         fired += rows.fire(operator.fire)
-        rows.update({key: codec.decode(codec.encode(row)) for key, row in rows.items()})
     return Run(told, fired, dict(rows), rows.late, rows.now_ms)
 
 

@@ -64,6 +64,11 @@ def test_an_event_inside_a_session_changes_its_value_alone() -> None:
     assert one.told == [[("a", 0, 4, (0, 1))], [("a", 0, 4, (0, 1, 2))]]
 
 
+def test_sessions_that_an_event_does_not_change_are_not_told() -> None:
+    one = run(aggregation(5, 99, "updates"), at(0, 20, 40, 24), [3])
+    assert one.told[1] == [("a", 20, 20, None), ("a", 20, 24, (1, 3))]
+
+
 @pytest.mark.parametrize(("now_ms", "is_closed"), [(18, False), (19, True)])
 def test_a_session_closes_beyond_its_last_event_and_gap_and_grace(
     now_ms: int, *, is_closed: bool
