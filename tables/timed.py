@@ -1,6 +1,6 @@
 """Tables of what is open in event time, each with the operator whose rows it keeps (docs/contract.md)."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -9,8 +9,7 @@ from streams.events import Envelope, OrderCreated, PaymentCompleted
 from streams.operators.aggregates import count, fold, highest, several, total
 from streams.operators.joins import StreamJoin, row_format
 from streams.operators.sessions import SessionAggregation, SessionWindows
-from streams.operators.sliding import SlidingAggregation, SlidingWindows
-from streams.operators.windowing import HoppingWindows, Open, WindowAggregation, row_codec
+from streams.operators.windowing import HoppingWindows, WindowAggregation, row_codec
 
 _MINUTE_MS: Final = 60_000
 
@@ -149,19 +148,28 @@ ORDER_STATS: Final = TimedTable("order_stats", *row_codec(_of_orders), _due_of_w
 
 # --- spending_spikes ------------------------------------------------------------------------------
 
-_of_hour: Final = several(orders=count(), cents=total(_cents))
-_HOURS: Final = SlidingWindows(difference_ms=60 * _MINUTE_MS, grace_ms=_MINUTE_MS)
-SPENDING: Final = SlidingAggregation[OrderCreated, Any, Any](_HOURS, _of_hour, key=_user_id)
-SPIKE_LASTS_MS: Final = _HOURS.difference_ms + _HOURS.grace_ms + 1
-"""How far stream time goes past a spike's end before no hour can touch it that is not told."""
+
+class Spike(NamedTuple):
+    """An hour [start_ms, end_ms] in which a user spent much or ordered often."""
+
+    start_ms: int
+    end_ms: int
+    orders: int
+    cents: int
 
 
 class Spending(msgspec.Struct, frozen=True, gc=False):
-    """A user's hours that are open, and until when the spike lasts that was told last; -1: none was."""
+    """A user's orders, as long as an hour that is open may hold them: time and cents, by time.
+
+    Hours are judged that end at `judged_ms` or before. `spikes` were found and are not told yet; the
+    last one lasts until `spiking_until_ms`, -1 where there was none.
+    """
 
     due_ms: int
-    hours: Open[tuple[int, int]] | None
-    spikes_until_ms: int = -1
+    orders: tuple[tuple[int, int], ...]
+    judged_ms: int = -1
+    spiking_until_ms: int = -1
+    spikes: tuple[Spike, ...] = ()
 
 
 SPENDING_SPIKES: Final = TimedTable(

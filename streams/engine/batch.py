@@ -123,7 +123,7 @@ class Batch:
             parts = [self._workplace.part_for(flow, table, turn) for table in tables]
             given: Any = events
             if (timed := self._workplace.timed_part(flow)) is not None:
-                timed.begin_rule(self._times_of(flow, events))
+                timed.begin_rule(self._times_of(flow, events), alone=not self._turns_ms)
             if isinstance(events, Prepared):
                 given = self._made(flow, events)
             # In every batch of theirs: what a rule may do must not hang on where it is cut.

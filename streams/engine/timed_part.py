@@ -23,7 +23,7 @@ class TimedPart(TablePart[V]):
     """One partition's rows of a timed table."""
 
     __slots__ = (
-        "_begun_ms", "_due", "_loaded_to_ms", "_passed", "_queued", "_turns_ms", "late_events",
+        "_begun_ms", "_due", "_floor_ms", "_loaded_to_ms", "_passed", "_queued", "_turns_ms", "late_events",
         "stream_time_ms",
     )  # fmt: skip
 
@@ -40,6 +40,8 @@ class TimedPart(TablePart[V]):
         self._begun_ms = 0
         """Stream time as this step began: that of the inputs' other events depends on their turns."""
         self._turns_ms: Sequence[int] = ()
+        self._floor_ms = 0
+        """Below no event's turn in the running rule."""
         self._due: list[tuple[int, str]] = []
         """A heap of due time and key; what was queued and has changed since is passed over."""
         self._queued: set[tuple[int, str]] = set()
@@ -64,9 +66,9 @@ class TimedPart(TablePart[V]):
 
     def turns(self, events: Iterable[T]) -> Iterator[tuple[T, int]]:
         """Yield each event that the rule was given with stream time at its turn, ms."""
-        begun_ms = self._begun_ms
+        floor_ms = self._floor_ms
         for event, turn_ms in zip(events, self._turns_ms, strict=True):
-            yield event, max(begun_ms, turn_ms)
+            yield event, max(floor_ms, turn_ms)
 
     def is_late(self, late: Late) -> None:
         """Take note of an event that was not used."""
@@ -80,9 +82,13 @@ class TimedPart(TablePart[V]):
 
     # -- what the engine uses -------------------------------------------------------------------
 
-    def begin_rule(self, turns_ms: Sequence[int]) -> None:
-        """Say at which turns the events come that the rule is given now."""
+    def begin_rule(self, turns_ms: Sequence[int], *, alone: bool) -> None:
+        """Say at which turns the events come that the rule is given now.
+
+        `alone`: no other input has turns in this step, so all that came before in it is before them.
+        """
         self._turns_ms = turns_ms
+        self._floor_ms = self.stream_time_ms if alone else self._begun_ms
 
     @property
     def late(self) -> int:
