@@ -350,15 +350,17 @@ class Engine:
                 return False
 
     async def _take_step(self, task: Task, source: Source) -> bool:
-        step = task.next_step(lambda tp: source.backlog(tp) > 0)
+        is_due = task.has_due()
+        step = [] if is_due else task.next_step(lambda tp: source.backlog(tp) > 0)
         for tp, piece in step:
             reach(Step.PROCESS_BEFORE_BATCH)
             self.turned_s = begun_s = self.clock.monotonic_s()
             await process(task, tp, piece, self._deliver, self.failed)
             reach(Step.PROCESS_AFTER_BATCH)
             self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
-        task.fire_due()
-        return bool(step)
+        if step or is_due:
+            task.fire_due()
+        return bool(step) or is_due
 
     def _start_due_commits(self, source: Source) -> None:
         now_s = self.clock.monotonic_s()

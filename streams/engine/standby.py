@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,8 @@ from streams.engine.records import Run, TopicPartition
 from streams.engine.store import Position, Store, StoreMemory, remove
 
 log = logging.getLogger(__name__)
+
+_PASSED_AT_ONCE: Final = 5_000
 
 
 class Standby:
@@ -51,6 +53,7 @@ class Standby:
         """When it last had everything (wall time): what it writes is as old as that."""
         self.settled_at_ms = 0
         """Of what is on disk, the same."""
+        self._passed_to_ms: dict[str, int] = {}
         self._lifetime_ms = lifetime_ms
         self._is_written = True
 
@@ -75,8 +78,18 @@ class Standby:
         self._is_written = False
         rows = {self.tables[tp]: run.rows() for tp, run in runs.items() if run.offsets}
         if rows:
-            self.store.write(rows, self.position, logged=False)
+            passed = {table: self._passed(table) for table in self.store.timed if table in rows}
+            self.store.write(rows, self.position, logged=False, passed=passed)
             self._is_written = True
+
+    def _passed(self, table: str) -> list[tuple[int, str]]:
+        """Return what a timed table's index is to lose: its owner, who knows stream time, does without it."""
+        found = self.store.stale(table, self._passed_to_ms.get(table, 0), _PASSED_AT_ONCE)
+        if found:
+            self._passed_to_ms[table] = found[-1][
+                0
+            ]  # not from 0: what was removed takes time to pass over
+        return found
 
     def was_level_at(self, now_ms: int) -> None:
         """Say that it had everything at that moment: so it is not older.

@@ -47,6 +47,7 @@ _CHAIN_BEGIN: Final = b"\x00begin"
 _LINK: Final = b"\x00link"
 _NUMBER: Final = struct.Struct(">Q")
 MINUTE_MS: Final = 60_000
+_LAST_MS: Final = 1 << 62
 _AFTER_ALL: Final = b"\xff" * (_NUMBER.size + 1)
 FORMAT: Final = 1
 """What this release writes, and the highest that it reads (decision 0018)."""
@@ -158,6 +159,8 @@ class Store:
         tables = tuple(tables)
         self._windowed = {table.name for table in tables if isinstance(table, WindowedTable)}
         self._due_ms = {t.name: t.due_ms for t in tables if isinstance(t, TimedTable)}
+        self.timed = tuple(self._due_ms)
+        """Names of the timed ones among its tables."""
         self._tables = len(tables)
         self._parts = 0
         access = AccessType.read_only() if read_only else AccessType.read_write()
@@ -264,18 +267,32 @@ class Store:
             found.append(f"{entry[len(index) + _NUMBER.size :].decode()}@{start_ms}")
         return found
 
-    def due(self, table: str, to_ms: int) -> list[tuple[int, str]]:
-        """Return minute (ms) and key of the rows of a timed table that may be due in minutes up to `to_ms`.
+    def due(self, table: str, from_ms: int, to_ms: int, limit: int) -> list[tuple[int, str]]:
+        """Return minute (ms) and key of the rows of a timed table that may be due in [from_ms, to_ms].
 
-        A row that has become due later since is there as well. Raises StoreCorruptError.
+        The earliest first, at most `limit`. A row that has come to be due later since is there as well.
+        Raises StoreCorruptError.
         """
         index = _TIME_INDEX + self._prefix(table)
-        found = []
-        for entry, _ in self._walk(index, index):
+        found: list[tuple[int, str]] = []
+        for entry, _ in self._walk(index, index + _NUMBER.pack(from_ms)):
             minute_ms = _NUMBER.unpack_from(entry, len(index))[0]
-            if minute_ms > to_ms:
+            if minute_ms > to_ms or len(found) == limit:
                 break
             found.append((minute_ms, entry[len(index) + _NUMBER.size :].decode()))
+        return found
+
+    def stale(self, table: str, from_ms: int, limit: int) -> list[tuple[int, str]]:
+        """Return those of `due`, from a minute on, whose rows are gone or due later, up to the first other.
+
+        At most `limit`. Raises StoreCorruptError.
+        """
+        found: list[tuple[int, str]] = []
+        for minute_ms, key in self.due(table, from_ms, _LAST_MS, limit):
+            value = self.get(table, key)
+            if value is not None and minute_of(self._due_ms[table](value)) == minute_ms:
+                break
+            found.append((minute_ms, key))
         return found
 
     def last_begun(self, table: str) -> int | None:

@@ -275,6 +275,10 @@ class Task:
         self.epoch.emit(self.dead_letters_topic, [letters[at] for at in sorted(letters)])
         self._advance(source, piece, Counts(dead=1 + len(piece.rejects)), {})
 
+    def has_due(self) -> bool:
+        """Tell whether rows of timed tables may be due still, and so no next step may be taken."""
+        return any(part.has_due for part in self.timed_parts())
+
     def fire_due(self) -> None:
         """Close, behind a step, what is due in timed tables; what that derives is part of the epoch.
 

@@ -7,10 +7,11 @@ are due. So firing costs per row that is due, not per row that is open (decision
 
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from streams.engine.definitions import Flow, TimedTable
 from streams.engine.errors import CauselessFailureError
+from streams.engine.expiry import EXPIRED_AT_ONCE
 from streams.engine.store import MINUTE_MS, Store, minute_of
 from streams.engine.table import TablePart
 from streams.operators.timed import Fire, Late, TimedRow
@@ -19,17 +20,21 @@ from streams.operators.windows import T
 V = TypeVar("V", bound=TimedRow)
 
 
+# Rows that are fired in one go, at most: after a silence of days a single event closes millions of
+# windows. The loop has to turn meanwhile, and a commit can hold no more than that many times some.
+FIRED_AT_ONCE: Final = 5_000
+_ALL: Final = 1 << 62
+
+
 class TimedPart(TablePart[V]):
     """One partition's rows of a timed table."""
 
     __slots__ = (
-        "_begun_ms", "_due", "_floor_ms", "_loaded_to_ms", "_passed", "_queued", "_turns_ms", "late_events",
-        "stream_time_ms",
+        "_begun_ms", "_due", "_floor_ms", "_loaded_to_ms", "_queued", "_removed_to_ms", "_turns_ms",
+        "has_due", "late_events", "stream_time_ms",
     )  # fmt: skip
 
     table: TimedTable[V]
-    has_expired = False
-    """Whether something is to be committed though nothing was read: never, rows fire as events come."""
 
     def __init__(self, table: TimedTable[V], store: Store) -> None:
         super().__init__(table, store)
@@ -37,6 +42,8 @@ class TimedPart(TablePart[V]):
         """The highest event time of the accepted batches of the flow's inputs; 0 before the first event."""
         self.late_events: list[Late] = []
         """What the running batch's rule found to be late, once a window."""
+        self.has_due = False
+        """Whether rows may be due that were not fired yet."""
         self._begun_ms = 0
         """Stream time as this step began: that of the inputs' other events depends on their turns."""
         self._turns_ms: Sequence[int] = ()
@@ -47,14 +54,16 @@ class TimedPart(TablePart[V]):
         self._queued: set[tuple[int, str]] = set()
         self._loaded_to_ms = 0
         """Rows that are due before this are in the heap: where the minute ends up to which it was read."""
-        self._passed: list[tuple[int, str]] = []
+        self._removed_to_ms = 0
+        """The index has nothing of minutes before this one."""
 
     def begin_at(self, stream_time_ms: int) -> None:
         """Go on from a committed stream time; nothing may be open."""
         self.stream_time_ms = self._begun_ms = stream_time_ms
-        self._queue([])
-        self._loaded_to_ms = 0
-        self._passed.clear()
+        self._due.clear()
+        self._queued.clear()
+        self._loaded_to_ms = self._removed_to_ms = 0
+        self.has_due = True
 
     def reset(self) -> None:
         """Forget everything that is not in the store, and what was read from it."""
@@ -76,9 +85,8 @@ class TimedPart(TablePart[V]):
 
     def __setitem__(self, key: str, row: V) -> None:
         super().__setitem__(key, row)
-        if row.due_ms < self._loaded_to_ms and (entry := (row.due_ms, key)) not in self._queued:
-            self._queued.add(entry)
-            heappush(self._due, entry)
+        if row.due_ms < self._loaded_to_ms:
+            self._queue(row.due_ms, key)
 
     # -- what the engine uses -------------------------------------------------------------------
 
@@ -94,6 +102,11 @@ class TimedPart(TablePart[V]):
     def late(self) -> int:
         """How many events of the running batch were late for some window."""
         return len({id(late.event) for late in self.late_events})
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether rows were fired that are to be committed, though nothing was read since."""
+        return bool(self.epochs[-1])
 
     def undo_batch(self) -> None:
         """Forget what the running batch wrote. What it put into the heap is looked at when it is due."""
@@ -112,20 +125,22 @@ class TimedPart(TablePart[V]):
     def reached(self, time_ms: int) -> None:
         """Say that an event of the flow's inputs had this time."""
         self.stream_time_ms = max(self.stream_time_ms, time_ms)
+        self.has_due = True
 
     def fire(self, flow: Flow, fire: Fire[V, Any]) -> list[Any]:
-        """Close, behind a step, all that is due at stream time; return what was derived, as it came due.
+        """Close, behind a step, what is due at stream time; return what was derived, as it came due.
 
-        Each row is fired at its own due time: so the order is the same however the input was cut.
+        Each row is fired at its own due time: so the order is the same however the input was cut. Where
+        more is due than FIRED_AT_ONCE, `has_due` stays true, and no step may come before the rest.
         Raises CauselessFailureError for a row that cannot be fired: no record alone is to blame.
         """
-        self._begun_ms = now_ms = self.stream_time_ms
-        self._load(now_ms)
+        self._begun_ms = self.stream_time_ms
         derived: list[Any] = []
-        due = self._due
-        while due and due[0][0] <= now_ms:
-            entry = due_ms, key = heappop(due)
-            self._queued.discard(entry)
+        for _ in range(FIRED_AT_ONCE):
+            if (entry := self._next_due()) is None:
+                self.has_due = False
+                break
+            due_ms, key = entry
             row = self.get(key)
             if row is None or row.due_ms != due_ms:
                 continue  # changed since: it stands where it is due now
@@ -142,27 +157,50 @@ class TimedPart(TablePart[V]):
         return derived
 
     def passed(self) -> list[tuple[int, str]]:
-        """Return what is to be removed from the index with the next commit."""
-        passed, self._passed = self._passed, []
-        return passed
+        """Return what is to be removed from the index with the commit that begins now.
+
+        Of minutes in which nothing is due any more: so no later commit writes an entry there, and all
+        earlier ones are in the store.
+        """
+        oldest_ms = min(self.stream_time_ms, self._due[0][0] if self._due else _ALL)
+        to_ms = minute_of(oldest_ms)
+        if to_ms <= self._removed_to_ms or (self.has_due and self._loaded_to_ms <= to_ms):
+            return []
+        name, from_ms = self.table.name, self._removed_to_ms
+        entries = self._store.due(name, from_ms, to_ms - 1, EXPIRED_AT_ONCE)
+        self._removed_to_ms = to_ms if len(entries) < EXPIRED_AT_ONCE else entries[-1][0]
+        return entries
+
+    def _next_due(self) -> tuple[int, str] | None:
+        """Take from the heap what is due first; None where nothing is due at stream time."""
+        now_ms, due = self.stream_time_ms, self._due
+        while not (due and due[0][0] <= now_ms):
+            if self._loaded_to_ms > now_ms:
+                return None
+            self._load(now_ms)
+        entry = heappop(due)
+        self._queued.discard(entry)
+        return entry
 
     def _load(self, now_ms: int) -> None:
-        """Have those rows in the heap that are due in the minute of stream time, or were before."""
-        if now_ms < self._loaded_to_ms:
-            return
-        minute_ms = minute_of(now_ms)
+        """Read on by a minute: the next in which rows are due, or that of stream time."""
+        name, from_ms, last_ms = self.table.name, self._loaded_to_ms, minute_of(now_ms)
+        newer = {
+            key: minute_of(row.due_ms)
+            for key, row in self._newer().items()
+            if row is not None and row.due_ms >= from_ms
+        }
+        first = self._store.due(name, from_ms, last_ms, 1)
+        minute_ms = min([last_ms, *(minute for minute, _ in first), *newer.values()])
         self._loaded_to_ms = minute_ms + MINUTE_MS
-        entries = self._store.due(self.table.name, minute_ms)
-        self._passed += [entry for entry in entries if entry[0] < minute_ms]
-        rows = {key: self.get(key) for key in {key for _, key in entries} | self._newer().keys()}
-        self._queue(
-            sorted(
-                (row.due_ms, key)
-                for key, row in rows.items()
-                if row is not None and row.due_ms < self._loaded_to_ms
-            )
-        )
+        keys = {key for _, key in self._store.due(name, minute_ms, minute_ms, _ALL)}
+        for key in keys | {key for key, minute in newer.items() if minute == minute_ms}:
+            row = self.get(key)
+            if row is not None and from_ms <= row.due_ms < self._loaded_to_ms:
+                self._queue(row.due_ms, key)
 
-    def _queue(self, due: list[tuple[int, str]]) -> None:
-        self._due = due  # sorted, so a heap
-        self._queued = set(due)
+    def _queue(self, due_ms: int, key: str) -> None:
+        entry = due_ms, key
+        if entry not in self._queued:
+            self._queued.add(entry)
+            heappush(self._due, entry)

@@ -9,10 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.settings import load_settings
+from streams.engine import timed_part
 from streams.engine.definitions import Topic
 from streams.engine.failpoints import Step
 from streams.engine.store import minute_of
@@ -108,7 +110,7 @@ def found(driver: Driver) -> Outcome:
         log = {key: table.decode(value) for key, value in driver.changelog(table).items()}
         assert log == rows[table.name]
         stores = [task.store for task in driver.tasks().values() if task.store]
-        indexed = [entry for store in stores for entry in store.due(table.name, 2**62)]
+        indexed = [entry for store in stores for entry in store.due(table.name, 0, 2**62, 2**62)]
         assert {(minute_of(row.due_ms), key) for key, row in log.items()} <= set(indexed)
     late = [late_line(r.headers, r.value or b"") for r in driver.sent(WINDOWS.late_records)]
     return Outcome(derived, rows, sorted(late))
@@ -128,7 +130,13 @@ steps = st.sampled_from(
 blows = st.none() | st.tuples(steps, st.integers(1, 4))
 
 
-@given(script=scripts, runs=runs, most=st.integers(1, 40), blow=blows)
+@given(
+    script=scripts,
+    runs=runs,
+    most=st.integers(1, 40),
+    fired=st.sampled_from([1, 2, 5_000]),
+    blow=blows,
+)
 @example(
     # One order late for its windows, one session that two inputs make, one order unpaid.
     script=[
@@ -141,12 +149,19 @@ blows = st.none() | st.tuples(steps, st.integers(1, 4))
     ],
     runs=[],
     most=40,
+    fired=5_000,
     blow=None,
 )
 def test_what_event_time_closes_is_the_same_however_it_is_cut_and_broken_off(
-    script: Sequence[Told], runs: Sequence[int], most: int, blow: tuple[Step, int] | None
+    script: Sequence[Told],
+    runs: Sequence[int],
+    most: int,
+    fired: int,
+    blow: tuple[Step, int] | None,
 ) -> None:
     inputs: dict[str, list[bytes]] = {}
     for number, event in enumerate(script):
         inputs.setdefault(event.topic.name, []).append(event.value(number))
-    assert outcome(script, runs, most, blow) == expected(inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timed_part, "FIRED_AT_ONCE", fired)
+        assert outcome(script, runs, most, blow) == expected(inputs)

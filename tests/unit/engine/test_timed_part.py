@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from streams.engine import timed_part
 from streams.engine.definitions import Flow, TimedTable
 from streams.engine.errors import CauselessFailureError
 from streams.engine.store import MINUTE_MS, Position, Store, StoreMemory, minute_of
@@ -70,8 +71,10 @@ class Disk:
 
     def fire(self, now_ms: int) -> list[tuple[str, int]]:
         self.part.reached(now_ms)
-        rung = self.part.fire(FLOW, ring)
-        self.part.accept_batch()
+        rung = []
+        while self.part.has_due:
+            rung += self.part.fire(FLOW, ring)
+            self.part.accept_batch()
         return rung
 
     def restore(self) -> None:
@@ -114,10 +117,31 @@ def test_the_index_keeps_a_busy_row_once_a_minute_until_that_has_passed(disk: Di
     for due_ms in range(0, 3 * MINUTE_MS, 1_000):
         disk.set("a", Alarm(due_ms + 1))
         disk.commit()
-    assert disk.store.due(ALARMS.name, 10**9) == [(n * MINUTE_MS, "a") for n in range(3)]
+    assert disk.store.due(ALARMS.name, 0, 10**9, 10**9) == [(n * MINUTE_MS, "a") for n in range(3)]
+    assert disk.store.stale(ALARMS.name, 0, 9) == [(0, "a"), (MINUTE_MS, "a")]
     disk.fire(2 * MINUTE_MS)
     disk.commit()
-    assert disk.store.due(ALARMS.name, 10**9) == [(2 * MINUTE_MS, "a")]
+    assert disk.store.due(ALARMS.name, 0, 10**9, 10**9) == [(2 * MINUTE_MS, "a")]
+    assert disk.store.stale(ALARMS.name, 0, 9) == []
+
+
+def test_what_is_due_after_a_long_silence_is_fired_a_part_at_a_time(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timed_part, "FIRED_AT_ONCE", 3)
+    for number in range(8):
+        disk.set(f"k{number}", Alarm(number * MINUTE_MS))
+    disk.commit()
+    disk.part.reached(10**9)
+    fired = []
+    while disk.part.has_due:
+        fired.append(len(disk.part.fire(FLOW, ring)))
+        disk.part.accept_batch()
+        assert disk.part.has_expired == (fired[-1] > 0)
+        disk.commit()
+    assert fired == [3, 3, 2]
+    disk.commit()
+    assert disk.store.due(ALARMS.name, 0, 10**9, 10**9) == []
 
 
 def test_a_row_that_cannot_be_fired_is_nobody_s_fault_but_the_flow_s(disk: Disk) -> None:
@@ -147,12 +171,15 @@ class Alarms(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self._at_once = timed_part.FIRED_AT_ONCE
+        timed_part.FIRED_AT_ONCE = 3  # type: ignore[misc] # so that little is much
         self.disk = Disk()
         self.rows: dict[str, Alarm] = {}
         self.committed: tuple[dict[str, Alarm], int] = ({}, 0)
         self.now_ms = 0
 
     def teardown(self) -> None:
+        timed_part.FIRED_AT_ONCE = self._at_once  # type: ignore[misc]
         self.disk.close()
 
     @rule(
@@ -214,7 +241,7 @@ class Alarms(RuleBasedStateMachine):
     @invariant()
     def index_has_what_is_committed(self) -> None:
         rows, _ = self.committed
-        due = set(self.disk.store.due(ALARMS.name, 10**15))
+        due = set(self.disk.store.due(ALARMS.name, 0, 10**15, 10**9))
         assert {(minute_of(row.due_ms), key) for key, row in rows.items()} <= due
 
 
