@@ -6,7 +6,7 @@ collector need not see them (`gc=False`). An optional field that is null on the 
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import msgspec
 import numpy as np
@@ -465,6 +465,19 @@ class OfWindow(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="e
     version: int = 1
     correlation_id: str
     causation_id: None = None
+    data: Any
+
+    @classmethod
+    def told_by(cls, flow: str, start_ms: int, end_ms: int, *, last_ms: int, data: Any) -> Self:
+        """Return what a flow tells of a user's window; `last_ms` is the last inside, data has the user."""
+        event_id = f"{flow}:{data.user_id}:{start_ms}-{end_ms}"
+        return cls(
+            event_id=event_id,
+            aggregate_id=data.user_id,
+            timestamp=last_ms,
+            correlation_id=event_id,
+            data=data,
+        )
 
 
 class SessionData(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -24,22 +24,15 @@ def close(key: str, row: Row, now_ms: int) -> Fired[Row, UserOrderStats]:
 
 def _closed(window: Windowed[Any]) -> UserOrderStats:
     user_id, start_ms, end_ms, did = window
-    event_id = f"order_stats:{user_id}:{start_ms}-{end_ms}"
     orders, cents = did["orders"], did["cents"]
-    return UserOrderStats(
-        event_id=event_id,
-        aggregate_id=user_id,
-        timestamp=end_ms - 1,
-        correlation_id=event_id,
-        data=OrderStatsData(
-            user_id=user_id,
-            window_start=start_ms,
-            window_end=end_ms,
-            orders=orders,
-            amount=amount_of(cents),
-            highest=amount_of(did["highest"]),
-            mean=amount_of(
-                (2 * cents + orders) // (2 * orders)
-            ),  # half a cent up, in whole numbers
-        ),
+    half_up = (2 * cents + orders) // (2 * orders)  # of half a cent, in whole numbers
+    data = OrderStatsData(
+        user_id=user_id,
+        window_start=start_ms,
+        window_end=end_ms,
+        orders=orders,
+        amount=amount_of(cents),
+        highest=amount_of(did["highest"]),
+        mean=amount_of(half_up),
     )
+    return UserOrderStats.told_by("order_stats", start_ms, end_ms, last_ms=end_ms - 1, data=data)

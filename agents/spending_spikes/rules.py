@@ -119,17 +119,13 @@ class _Spending:
 
 
 def _spike(user_id: str, spike: Spike) -> UserSpendingSpike:
-    event_id = f"spending_spikes:{user_id}:{spike.start_ms}-{spike.end_ms}"
-    return UserSpendingSpike(
-        event_id=event_id,
-        aggregate_id=user_id,
-        timestamp=spike.end_ms,
-        correlation_id=event_id,
-        data=SpikeData(
-            user_id=user_id,
-            started_at=spike.start_ms,
-            ended_at=spike.end_ms,
-            orders=spike.orders,
-            amount=amount_of(spike.cents),
-        ),
+    data = SpikeData(
+        user_id=user_id,
+        started_at=spike.start_ms,
+        ended_at=spike.end_ms,
+        orders=spike.orders,
+        amount=amount_of(spike.cents),
+    )
+    return UserSpendingSpike.told_by(
+        "spending_spikes", spike.start_ms, spike.end_ms, last_ms=spike.end_ms, data=data
     )

@@ -24,19 +24,15 @@ def close(key: str, row: Row, now_ms: int) -> Fired[Row, UserSessionClosed]:
 
 def _closed(session: Windowed[Any]) -> UserSessionClosed:
     user_id, started_at, ended_at, did = session
-    event_id = f"user_sessions:{user_id}:{started_at}-{ended_at}"
-    return UserSessionClosed(
-        event_id=event_id,
-        aggregate_id=user_id,
-        timestamp=ended_at,
-        correlation_id=event_id,
-        data=SessionData(
-            user_id=user_id,
-            started_at=started_at,
-            ended_at=ended_at,
-            duration_ms=ended_at - started_at,
-            events=did["events"],
-            orders=did["orders"],
-            amount=amount_of(did["cents"]),
-        ),
+    data = SessionData(
+        user_id=user_id,
+        started_at=started_at,
+        ended_at=ended_at,
+        duration_ms=ended_at - started_at,
+        events=did["events"],
+        orders=did["orders"],
+        amount=amount_of(did["cents"]),
+    )
+    return UserSessionClosed.told_by(
+        "user_sessions", started_at, ended_at, last_ms=ended_at, data=data
     )
