@@ -181,6 +181,8 @@ class Settings(BaseSettings):
         "another for each worker",
     )
     max_ahead_ms: int = Field(3_600_000, ge=0, description="a whole number of ms, 0 or more")
+    # None by default: what a clock closes, a replay closes elsewhere (law 7).
+    idle_timeout_ms: int | None = Field(None, ge=1, description="a whole number of ms, 1 or more")
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

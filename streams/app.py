@@ -41,6 +41,8 @@ class WorkerSettings(Protocol):
     @property
     def max_ahead_ms(self) -> int: ...
     @property
+    def idle_timeout_ms(self) -> int | None: ...
+    @property
     def kafka_rebalance_timeout_ms(self) -> int: ...
     @property
     def standby_replicas(self) -> int: ...
@@ -72,6 +74,7 @@ class Worker:
             exactly_once=settings.exactly_once,
             commit_interval_ms=settings.commit_interval_ms,
             max_ahead_ms=settings.max_ahead_ms,
+            idle_timeout_ms=settings.idle_timeout_ms,
             rebalance_timeout_ms=settings.kafka_rebalance_timeout_ms,
             standby_replicas=settings.standby_replicas,
             **engine_options,

@@ -19,6 +19,8 @@ class EngineConfig:
     max_ahead_ms: int = 3_600_000
     rebalance_timeout_ms: int = 60_000
     max_record_bytes: int = 1_048_588
+    idle_timeout_ms: int | None = None
+    """After so long without input a task's timed tables go by the clock; None: they wait for events."""
     web_address: str = ""
     reset: bool = False
     """Whether a task goes on with what an input holds where its committed offset is of no use any more."""

@@ -352,6 +352,9 @@ class Engine:
     async def _take_step(self, task: Task, source: Source) -> bool:
         is_due = task.has_due()
         step = [] if is_due else task.next_step(lambda tp: source.backlog(tp) > 0)
+        if not step and not any(source.backlog(tp) for tp in task.inputs):
+            task.pass_idle_time()
+            is_due = task.has_due()
         for tp, piece in step:
             reach(Step.PROCESS_BEFORE_BATCH)
             self.turned_s = begun_s = self.clock.monotonic_s()

@@ -53,6 +53,9 @@ class State(Enum):
 class Task:
     """One subtopology's share of one partition number."""
 
+    _heard_s = 0.0
+    """When something was fetched last, or the task was taken."""
+
     def __init__(
         self,
         subtopology: Subtopology,
@@ -156,6 +159,7 @@ class Task:
         A fetch brings up to 15,000 records: decoded at once they would have left the processor's
         caches before the first agent saw them.
         """
+        self._heard_s = self.clock.monotonic_s()
         self._fetched[source].extend(pieces(run, self.config.max_batch_records))
 
     def wants(self, source: TopicPartition) -> bool:
@@ -189,8 +193,20 @@ class Task:
         [topic] = [topic for topic in self.subtopology.inputs if topic.name == source.topic]
         return Batch(topic, self.partition, piece, flows, self)
 
+    def pass_idle_time(self) -> None:
+        """Let timed tables go by the clock where nothing has come for as long as was configured.
+
+        To be called when nothing waits to be fetched. What is closed so is closed elsewhere in a replay.
+        """
+        idle_ms = self.config.idle_timeout_ms
+        quiet_ms = round((self.clock.monotonic_s() - self._heard_s) * 1_000)
+        if idle_ms is not None and quiet_ms >= idle_ms:
+            for part in self.timed_parts():
+                part.pass_quiet(quiet_ms)
+
     def begin_turns(self) -> None:
         """Have the inputs' turns go on from the stream times that were committed."""
+        self._heard_s = self.clock.monotonic_s()
         self._turns.reached_ms = max((p.stream_time_ms for p in self.timed_parts()), default=0)
 
     def oldest_ms(self, source: TopicPartition) -> int | None:

@@ -30,8 +30,8 @@ class TimedPart(TablePart[V]):
     """One partition's rows of a timed table."""
 
     __slots__ = (
-        "_begun_ms", "_due", "_floor_ms", "_loaded_to_ms", "_queued", "_removed_to_ms", "_turns_ms",
-        "has_due", "late_events", "stream_time_ms",
+        "_begun_ms", "_due", "_floor_ms", "_heard_ms", "_loaded_to_ms", "_queued", "_removed_to_ms",
+        "_turns_ms", "has_due", "late_events", "stream_time_ms",
     )  # fmt: skip
 
     table: TimedTable[V]
@@ -40,6 +40,8 @@ class TimedPart(TablePart[V]):
         super().__init__(table, store)
         self.stream_time_ms = 0
         """The highest event time of the accepted batches of the flow's inputs; 0 before the first event."""
+        self._heard_ms = 0
+        """The highest event time itself: without what the clock has added to it."""
         self.late_events: list[Late] = []
         """What the running batch's rule found to be late, once a window."""
         self.has_due = False
@@ -59,7 +61,7 @@ class TimedPart(TablePart[V]):
 
     def begin_at(self, stream_time_ms: int) -> None:
         """Go on from a committed stream time; nothing may be open."""
-        self.stream_time_ms = self._begun_ms = stream_time_ms
+        self.stream_time_ms = self._begun_ms = self._heard_ms = stream_time_ms
         self._due.clear()
         self._queued.clear()
         self._loaded_to_ms = self._removed_to_ms = 0
@@ -124,8 +126,15 @@ class TimedPart(TablePart[V]):
 
     def reached(self, time_ms: int) -> None:
         """Say that an event of the flow's inputs had this time."""
+        self._heard_ms = max(self._heard_ms, time_ms)
         self.stream_time_ms = max(self.stream_time_ms, time_ms)
         self.has_due = True
+
+    def pass_quiet(self, quiet_ms: int) -> None:
+        """Move stream time on as if time had passed for it as it did on the clock since the last event."""
+        if self._heard_ms and self._heard_ms + quiet_ms > self.stream_time_ms:
+            self.stream_time_ms = self._heard_ms + quiet_ms
+            self.has_due = True
 
     def fire(self, flow: Flow, fire: Fire[V, Any]) -> list[Any]:
         """Close, behind a step, what is due at stream time; return what was derived, as it came due.

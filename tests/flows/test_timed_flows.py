@@ -17,6 +17,7 @@ from streams.operators.timed import Fired, Late, TimedRows
 from streams.testing import Driver
 from streams.topics import HIGH_VALUE_ORDERS, ORDERS, VIP_UPGRADES
 from tests.flows.stories import NOW_MS, event_of, order, orders
+from tests.waiting import until_true
 
 LIVES_MS = 10
 
@@ -70,6 +71,7 @@ def running(
     fires: Any = tell,
     emits: Any = HIGH_VALUE_ORDERS,
     give: Callable[[Batch], Any] = lambda batch: batch.of(OrderCreated),
+    idle_timeout_ms: int | None = None,
     **options: Any,
 ) -> Iterator[Driver]:
     def register(app: App[Any]) -> None:
@@ -80,7 +82,7 @@ def running(
 
     flow = Flow(register, "kept", reads=(ORDERS,), keeps=KEPT, emits=emits, fires=fires)
     topology = Topology((flow,), dead_letters="dead-letters")
-    settings = load_settings(data_dir=folder, commit_interval_ms=1)
+    settings = load_settings(data_dir=folder, commit_interval_ms=1, idle_timeout_ms=idle_timeout_ms)
     with Driver(topology, settings, partitions=1, **options) as driver:
         yield driver
 
@@ -231,3 +233,28 @@ def test_a_worker_that_lost_its_disk_tells_what_is_due(tmp_path: Path) -> None:
         pipe(driver, updated(9, 11))
         assert numbers(driver) == ["order-0", "order-1"]
         assert driver.table(KEPT).keys() == {"order-2"}
+
+
+def test_in_quiet_the_clock_closes_what_is_due_if_it_is_told_to(tmp_path: Path) -> None:
+    with running(tmp_path, idle_timeout_ms=20) as driver:
+        pipe(driver, order(1, at_ms=0))
+        driver._do(until_true(lambda: numbers(driver) == ["order-1"]))
+        assert driver.table(KEPT) == {}
+        pipe(driver, order(2, at_ms=1))  # time has gone on
+        (late,) = driver.sent("late-records")
+        assert event_of(late)["event_id"] == "event-2"
+        driver.kill_worker()
+        driver.start_worker()  # what it has closed stays closed
+        pipe(driver, order(3, at_ms=2))
+        assert len(driver.sent("late-records")) == 2
+        assert numbers(driver) == ["order-1"]
+
+
+def test_without_that_nothing_closes_until_an_event_comes(tmp_path: Path) -> None:
+    with running(tmp_path) as driver:
+        pipe(driver, order(1, at_ms=0))
+        (task,) = driver.tasks().values()
+        task._heard_s -= 3_600
+        task.pass_idle_time()
+        assert not task.has_due()
+        assert task.timed_part(task.subtopology.flows[0]).stream_time_ms == NOW_MS  # type: ignore[union-attr]

@@ -63,6 +63,7 @@ def test_every_setting_has_the_name_that_was_promised() -> None:
         "HEADRACE_WEB_PORT",
         "HEADRACE_INSTANCE_ID",
         "HEADRACE_MAX_AHEAD_MS",
+        "HEADRACE_IDLE_TIMEOUT_MS",
     }
 
 
@@ -146,6 +147,7 @@ def test_an_amount_is_exact_in_cents(amount: str | float) -> None:
         ("partitions", "-1"),
         ("vip_orders", "0"),
         ("max_ahead_ms", "-1"),
+        ("idle_timeout_ms", "0"),
         ("web_port", "65536"),
         ("high_value_amount", "1.234"),
         ("high_value_amount", "-0.01"),
