@@ -41,6 +41,13 @@ def of_group(settings: Settings, name: str) -> tuple[Settings, Topology]:
     return settings.model_copy(update={"app_id": f"{settings.app_id}-{name}"}), GROUPS[name]
 
 
+def of_table(settings: Settings, table: str) -> tuple[Settings, Topology]:
+    """Return the group that keeps a table, as of_group does; of a table that nobody keeps the main one."""
+    groups = every_group(settings)
+    keeping = (group for group in groups if table in {each.name for each in group[1].tables})
+    return next(keeping, groups[0])
+
+
 def every_group(settings: Settings) -> list[tuple[Settings, Topology]]:
     """Return what of_group returns for each group, the main one first."""
     from streams.topology import GROUPS

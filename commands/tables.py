@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from commands.groups import group_option, of_group, of_table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,7 +43,8 @@ _MS = click.IntRange(min=0)
 def tables() -> None:
     """Ask running workers for rows of their tables, as they were committed.
 
-    Any worker answers for all: what it does not have itself, it asks the others for.
+    Any worker answers for all of its group: what it does not have itself, it asks the others for.
+    Which group keeps a table, this command knows.
 
     \b
     Examples:
@@ -53,10 +56,11 @@ def tables() -> None:
 
 
 @tables.command("list", short_help="List tables, and tasks by worker.")
+@group_option
 @_WORKER
 @_AS_JSON
-def list_(*, worker: str | None, as_json: bool) -> None:
-    """List the tables, and the tasks by worker with their states and source offsets.
+def list_(*, group: str, worker: str | None, as_json: bool) -> None:
+    """List a group's tables, and its tasks by worker with their states and source offsets.
 
     \b
     Example:
@@ -65,10 +69,12 @@ def list_(*, worker: str | None, as_json: bool) -> None:
     import msgspec
 
     from commands.printing import print_table
+    from commands.workers import Workers
+    from config.settings import load_settings
     from tables.questions import Overview
     from tables.web.wire import TABLES
 
-    body = _workers(worker).ask(TABLES)
+    body = Workers(of_group(load_settings(), group)[0], worker).ask(TABLES)
     if as_json:
         click.echo(body)
         return
@@ -111,7 +117,7 @@ def get(*, table: str, key: str, worker: str | None, as_json: bool) -> None:
             f"the keys of {table} are KEY@START, START being a window's start in ms: "
             f"`headrace tables scan {table} --key {key}` shows those of {key}"
         )
-    body = _workers(worker).ask(_path(Get(table, key)))
+    body = _workers(worker, table).ask(_path(Get(table, key)))
     if as_json:
         click.echo(body)
         return
@@ -169,7 +175,7 @@ def scan(
         )
     first = Scan(table, prefix, key, from_ms, to_ms, after, limit)
     rest, printed = None, 0
-    for page in _pages(_workers(worker), first):
+    for page in _pages(_workers(worker, table), first):
         _print_rows(page.rows, as_json=as_json)
         rest, printed = page.next, printed + len(page.rows)
     if not printed:
@@ -194,7 +200,7 @@ def count(*, table: str, prefix: str, worker: str | None, as_json: bool) -> None
 
     from tables.questions import Count, Counted
 
-    body = _workers(worker).ask(_path(Count(table, prefix)), is_count=True)
+    body = _workers(worker, table).ask(_path(Count(table, prefix)), is_count=True)
     if as_json:
         click.echo(body)
         return
@@ -229,7 +235,7 @@ async def _watch(
     from commands.reading import read_tail, reader
     from commands.topic_facts import partitions_of
 
-    changelog, wanted = _changes(settings.app_id, table, key)
+    changelog, wanted = _changes(settings, table, key)
     partitions = await partitions_of(client, changelog)
     async with reader(client) as consumer:
         async for records in read_tail(consumer, partitions, 0, wanted, follow=True):
@@ -237,13 +243,13 @@ async def _watch(
                 click.echo(_change(record, as_json=as_json))
 
 
-def _changes(app_id: str, table: str, key: str | None) -> tuple[str, Callable[[Any], bool]]:
+def _changes(settings: Settings, table: str, key: str | None) -> tuple[str, Callable[[Any], bool]]:
     """Return a table's changelog, and which of its records are wanted. Raises HeadraceError."""
     from streams.engine.definitions import WindowedTable
     from streams.errors import HeadraceError
-    from streams.topology import TOPOLOGY
 
-    known = {each.name: each for each in TOPOLOGY.tables}
+    settings, topology = of_table(settings, table)
+    known = {each.name: each for each in topology.tables}
     if table not in known:
         raise HeadraceError(f"there is no table {table!r}; there are {', '.join(sorted(known))}")
     is_windowed = isinstance(known[table], WindowedTable)
@@ -252,7 +258,7 @@ def _changes(app_id: str, table: str, key: str | None) -> tuple[str, Callable[[A
         text = (record.key or b"").decode(errors="replace")
         return key is None or key in (text, text.rpartition("@")[0] if is_windowed else text)
 
-    return known[table].changelog(app_id), is_wanted
+    return known[table].changelog(settings.app_id), is_wanted
 
 
 def _change(record: Any, *, as_json: bool) -> str:
@@ -282,11 +288,12 @@ def _is_windowed(table: str) -> bool | None:
     return isinstance(known[table], WindowedTable) if table in known else None
 
 
-def _workers(worker: str | None) -> Workers:
+def _workers(worker: str | None, table: str) -> Workers:
+    """Return the workers of the group that keeps a table."""
     from commands.workers import Workers
     from config.settings import load_settings
 
-    return Workers(load_settings(), worker)
+    return Workers(of_table(load_settings(), table)[0], worker)
 
 
 def _path(query: Query) -> str:

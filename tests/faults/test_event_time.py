@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import random
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ RECORDS = 25_000
 USERS = 1_500
 KILLS = 3
 MINUTE_MS = 60_000
+HEADRACE = str(Path(sys.executable).with_name("headrace"))
 INPUTS = [topic.name for topic in WINDOWS.inputs]
 OUTPUTS = [topic.name for flow in WINDOWS.flows for topic in flow.outputs]
 
@@ -81,6 +84,17 @@ async def _committed(client: dict[str, Any]) -> int:
     finally:
         await admin.close()
     return sum(max(0, each.offset) for each in found.values())
+
+
+async def _counted(table: str, bootstrap: str) -> int:
+    """Return how many rows the running workers tell of."""
+    command = await asyncio.create_subprocess_exec(
+        HEADRACE, "tables", "count", table,
+        env={**os.environ, "KAFKA_BROKERS": bootstrap, "HEADRACE_APP_ID": APPLICATION},
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told, _ = await command.communicate()
+    return int(told.replace(b",", b""))
 
 
 def _outcome(records: Records, partition: int) -> Outcome:
@@ -138,6 +152,7 @@ async def test_workers_that_are_killed_tell_each_window_once(tmp_path: Path, see
                 assert await _committed(client) < RECORDS
                 victim.start("--group", "windows")
             await caught_up(client, GROUP, INPUTS, PARTITIONS)
+            counted = [await _counted(table.name, kafka.bootstrap) for table in WINDOWS.tables]
             for worker in workers:
                 await worker.says("worker starts")
                 assert await asyncio.to_thread(worker.end) == 0, worker.said()[-3_000:]
@@ -147,6 +162,7 @@ async def test_workers_that_are_killed_tell_each_window_once(tmp_path: Path, see
         changelogs = [table.changelog(GROUP) for table in WINDOWS.tables]
         topics = [*INPUTS, *OUTPUTS, WINDOWS.late_records, *changelogs]
         records = await read_topics(client, topics, PARTITIONS)
+    rows_of: Counter[str] = Counter()
     for partition in range(PARTITIONS):
         inputs = {
             topic: [r.value for r in records[TopicPartition(topic, partition)]] for topic in INPUTS
@@ -155,3 +171,5 @@ async def test_workers_that_are_killed_tell_each_window_once(tmp_path: Path, see
         assert all(wanted.derived.values())
         assert wanted.late
         assert found == wanted
+        rows_of.update({name: len(rows) for name, rows in found.rows.items()})
+    assert counted == [rows_of[table.name] for table in WINDOWS.tables]
