@@ -369,7 +369,7 @@ class Driver:
                     return False
         # Restoring, and a commit's write to disk, are nothing that the broker knows of.
         return all(
-            task.state is State.RUNNING and task.commit is None
+            task.state is State.RUNNING and task.commit is None and not _fires(task)
             for engine in alive
             if engine is not None
             for task in engine.tasks.values()
@@ -389,6 +389,11 @@ class Driver:
                 msg = f"the driver's workers did not settle within {_DEADLINE_S:g} s"
                 raise TimeoutError(msg)
             await self.kafka.wait_for_news(0.002)
+
+
+def _fires(task: Task) -> bool:
+    """Tell whether rows are still due, or were fired and are not committed."""
+    return task.has_due() or any(part.has_expired for part in task.timed_parts())
 
 
 def _paths(folder: Path) -> Iterable[Path]:

@@ -331,6 +331,9 @@ class Engine:
         """Process all that the task has queued and may take now."""
         while await self._take_turn(task, source):
             self._start_due_commits(source)
+            if task.has_due():  # rows alone are fired without a wait: let the loop turn
+                self.turned_s = self.clock.monotonic_s()
+                await asyncio.sleep(0)
 
     async def _take_turn(self, task: Task, source: Source) -> bool:
         """Process the task's next step; tell whether there was one and the task may go on."""
@@ -352,8 +355,8 @@ class Engine:
     async def _take_step(self, task: Task, source: Source) -> bool:
         is_due = task.has_due()
         step = [] if is_due else task.next_step(lambda tp: source.backlog(tp) > 0)
-        if not step and not any(source.backlog(tp) for tp in task.inputs):
-            task.pass_idle_time()
+        if not step and task.is_quiet():
+            await task.pass_idle_time()
             is_due = task.has_due()
         for tp, piece in step:
             reach(Step.PROCESS_BEFORE_BATCH)

@@ -31,7 +31,7 @@ class Epoch:
     outputs: defaultdict[str, list[Outgoing]] = field(default_factory=lambda: defaultdict(list))
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     records: int = 0
-    """Input records that the epoch covers."""
+    """How large it is: input records that it covers, and rows that were fired."""
     output_bytes: int = 0
     """Of the values in `outputs`."""
     counts: defaultdict[tuple[str, str], Counts] = field(

@@ -30,7 +30,7 @@ async def _commit_last(task: Task) -> None:
         async with asyncio.timeout(task.config.revoke_timeout_s()):
             if task.commit is not None:
                 await _end_of(task.commit)
-            if task.epoch.positions:
+            if task.has_to_commit():
                 await _end_of(start_commit(task))
     except RETRIED as error:
         why = text_of(error)

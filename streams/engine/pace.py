@@ -54,7 +54,7 @@ class Pace:
     def fetch_timeout_s(self, tasks: Iterable[Task]) -> float:
         """Return how long a fetch may wait: until the next commit is due."""
         due_s = [
-            task.commit_due_s for task in tasks if task.epoch.positions and task.commit is None
+            task.commit_due_s for task in tasks if task.has_to_commit() and task.commit is None
         ]
         if not due_s:
             return _LONGEST_FETCH_S

@@ -63,7 +63,8 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     found = positions(task, committed, bounds, topic_ids)
     check_noted(task, newest, changelog_ids, bounds)
 
-    # 3. The state that belongs to them.
+    # 3. The state that belongs to them; nothing else, as another owner may have done it since.
+    task.drop_open()
     reach(Step.TAKE_BEFORE_OPEN)
     await _open(task, memory)
     sources = {tp.topic: offset.offset for tp, offset in committed.items()}
@@ -74,7 +75,7 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     await _restore(task, memory, known, target)
     for part in task.time_bound_parts():
         part.begin_at(newest.stream_times.get(part.table.name, 0))
-    task.begin_turns()
+    task.begin()
 
     # 4. Read on from there: the caller seeks.
     task.topic_ids = topic_ids

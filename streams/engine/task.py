@@ -24,7 +24,12 @@ from streams.engine.column_part import ColumnPart, WindowedColumnPart, check_siz
 from streams.engine.config import RECORD_OVERHEAD_BYTES, EngineConfig
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.epoch import Counts, Epoch
-from streams.engine.errors import CauselessFailureError, DefinitionError, TooLargeError
+from streams.engine.errors import (
+    CauselessFailureError,
+    DefinitionError,
+    KafkaUnavailableError,
+    TooLargeError,
+)
 from streams.engine.layout import Subtopology
 from streams.engine.meters import Meters
 from streams.engine.parts import Part, TimeBoundPart
@@ -37,6 +42,7 @@ from streams.engine.turns import Slice, Turns, pieces, singles, whole
 
 # A row holds what so many records told, at most: five for `users`. Those of a larger row are small.
 _LARGE_RECORDS_A_ROW: Final = 8
+_ASKED_EACH_S: Final = 1.0
 # Amounts beyond 2**53 cents are Decimals; the contract wants them as JSON numbers.
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -55,6 +61,8 @@ class Task:
 
     _heard_s = 0.0
     """When something was fetched last, or the task was taken."""
+    _asked_s = 0.0
+    """When Kafka was asked last whether it is quiet."""
 
     def __init__(
         self,
@@ -193,20 +201,40 @@ class Task:
         [topic] = [topic for topic in self.subtopology.inputs if topic.name == source.topic]
         return Batch(topic, self.partition, piece, flows, self)
 
-    def pass_idle_time(self) -> None:
-        """Let timed tables go by the clock where nothing has come for as long as was configured.
-
-        To be called when nothing waits to be fetched. What is closed so is closed elsewhere in a replay.
-        """
+    def is_quiet(self) -> bool:
+        """Tell whether nothing has come for so long that timed tables may go by the clock."""
         idle_ms = self.config.idle_timeout_ms
-        quiet_ms = round((self.clock.monotonic_s() - self._heard_s) * 1_000)
-        if idle_ms is not None and quiet_ms >= idle_ms:
+        if idle_ms is None or self.clock.monotonic_s() - self._asked_s < _ASKED_EACH_S:
+            return False
+        return (self.clock.monotonic_s() - self._heard_s) * 1_000 >= idle_ms
+
+    async def pass_idle_time(self) -> None:
+        """Let timed tables go by the clock, if Kafka says that nothing is there to be read.
+
+        Not fetching anything proves nothing: so it is while brokers are silent, and after this process
+        stood still. What is closed by the clock is closed elsewhere in a replay.
+        """
+        self._asked_s = now_s = self.clock.monotonic_s()
+        quiet_ms = round((now_s - self._heard_s) * 1_000)
+        positions = {tp: self.position.sources.get(tp.topic, 0) for tp in self.inputs}
+        positions |= self.epoch.positions
+        try:
+            async with asyncio.timeout(_ASKED_EACH_S):
+                bounds = await self.cluster.bounds(self.inputs)
+        except (TimeoutError, KafkaUnavailableError):
+            return
+        if all(bounds[tp].end <= at for tp, at in positions.items()):
             for part in self.timed_parts():
                 part.pass_quiet(quiet_ms)
+            self.begin_turns()
+
+    def begin(self) -> None:
+        """Go on from what was committed: the parts are there, and know their stream times."""
+        self._heard_s = self.clock.monotonic_s()
+        self.begin_turns()
 
     def begin_turns(self) -> None:
-        """Have the inputs' turns go on from the stream times that were committed."""
-        self._heard_s = self.clock.monotonic_s()
+        """Have the inputs' turns go on from the stream times."""
         self._turns.reached_ms = max((p.stream_time_ms for p in self.timed_parts()), default=0)
 
     def oldest_ms(self, source: TopicPartition) -> int | None:
@@ -305,6 +333,7 @@ class Task:
             if part is None or flow.fires is None:
                 continue
             derived = part.fire(flow, flow.fires)
+            self.epoch.records += len(part.batch_changes())
             try:
                 self._emit(flow, self.encode(flow, derived))
             except TooLargeError as error:
@@ -333,6 +362,9 @@ class Task:
             part = self.timed_part(flow)
             if part is not None and part.late_events:
                 at = {id(event): i for event, i in zip(piece.events, piece.indexes, strict=True)}
+                if not all(id(late.event) in at for late in part.late_events):
+                    msg = f"flow {flow.name} tells of a late event that is none of the batch's"
+                    raise DefinitionError(msg)
                 records = [
                     late_records.record(source, piece.run, at[id(late.event)], flow, late)
                     for late in part.late_events
@@ -394,6 +426,13 @@ class Task:
             fetched.clear()
         self._turns.clear()
         self.undo()
+
+    def drop_open(self) -> None:
+        """Drop the open epoch: what was done and is not committed."""
+        if self.has_to_commit():
+            self.epoch = Epoch()
+            for part in self.parts.values():
+                part.reset()
 
     def forget(self) -> None:
         """Drop everything that is not committed: the task must be taken again before it goes on."""

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
 
 from streams.engine.definitions import Flow, TimedTable
-from streams.engine.errors import CauselessFailureError
+from streams.engine.errors import CauselessFailureError, DefinitionError
 from streams.engine.expiry import EXPIRED_AT_ONCE
 from streams.engine.store import MINUTE_MS, Store, minute_of
 from streams.engine.table import TablePart
@@ -52,7 +52,7 @@ class TimedPart(TablePart[V]):
         self._floor_ms = 0
         """Below no event's turn in the running rule."""
         self._due: list[tuple[int, str]] = []
-        """A heap of due time and key; what was queued and has changed since is passed over."""
+        """A heap of due time, or its minute, and key; what has changed since is found out when it is due."""
         self._queued: set[tuple[int, str]] = set()
         self._loaded_to_ms = 0
         """Rows that are due before this are in the heap: where the minute ends up to which it was read."""
@@ -78,8 +78,19 @@ class TimedPart(TablePart[V]):
     def turns(self, events: Iterable[T]) -> Iterator[tuple[T, int]]:
         """Yield each event that the rule was given with stream time at its turn, ms."""
         floor_ms = self._floor_ms
-        for event, turn_ms in zip(events, self._turns_ms, strict=True):
+        turns_ms = iter(self._turns_ms)
+        for event in events:
+            if (turn_ms := next(turns_ms, None)) is None:
+                break
             yield event, max(floor_ms, turn_ms)
+        else:
+            if next(turns_ms, None) is None:
+                return
+        msg = (
+            f"the rule of table {self.table.name} asks for the turns of other events than it was given: "
+            f"filter behind turns()"
+        )
+        raise DefinitionError(msg)
 
     def is_late(self, late: Late) -> None:
         """Take note of an event that was not used."""
@@ -151,8 +162,12 @@ class TimedPart(TablePart[V]):
                 break
             due_ms, key = entry
             row = self.get(key)
-            if row is None or row.due_ms != due_ms:
-                continue  # changed since: it stands where it is due now
+            if row is None:
+                continue
+            if row.due_ms != due_ms:  # known by its minute alone, or changed since
+                if row.due_ms < self._loaded_to_ms:
+                    self._queue(row.due_ms, key)
+                continue
             try:
                 left, events = fire(key, row, due_ms)
                 derived += events
@@ -161,8 +176,11 @@ class TimedPart(TablePart[V]):
                 raise CauselessFailureError(msg) from error
             if left is None:
                 del self[key]
-            else:
+            elif left.due_ms > due_ms:
                 self[key] = left
+            else:
+                msg = f"{flow.name} leaves a row of {key!r} in {self.table.name} that is due at once again"
+                raise CauselessFailureError(msg)
         return derived
 
     def passed(self) -> list[tuple[int, str]]:
@@ -203,10 +221,9 @@ class TimedPart(TablePart[V]):
         minute_ms = min([last_ms, *(minute for minute, _ in first), *newer.values()])
         self._loaded_to_ms = minute_ms + MINUTE_MS
         keys = {key for _, key in self._store.due(name, minute_ms, minute_ms, _ALL)}
+        # By its minute: the row itself, which tells more, is read when it comes to that.
         for key in keys | {key for key, minute in newer.items() if minute == minute_ms}:
-            row = self.get(key)
-            if row is not None and from_ms <= row.due_ms < self._loaded_to_ms:
-                self._queue(row.due_ms, key)
+            self._queue(minute_ms, key)
 
     def _queue(self, due_ms: int, key: str) -> None:
         entry = due_ms, key
