@@ -85,10 +85,8 @@ class Standby:
     def _passed(self, table: str) -> list[tuple[int, str]]:
         """Return what a timed table's index is to lose: its owner, who knows stream time, does without it."""
         found = self.store.stale(table, self._passed_to_ms.get(table, 0), _PASSED_AT_ONCE)
-        if found:
-            self._passed_to_ms[table] = found[-1][
-                0
-            ]  # not from 0: what was removed takes time to pass over
+        if found:  # not from 0 the next time: what was removed takes time to pass over
+            self._passed_to_ms[table], _ = found[-1]
         return found
 
     def was_level_at(self, now_ms: int) -> None:
