@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -199,20 +200,35 @@ class Bench:
 
     async def _curves(self) -> None:
         plan = self._plan
-        for axis, value, the_input, workers in plan.points():
+        systems = {label(system): system for system in self._ready(plan.compared)}
+        points = [
+            Point(axis=axis, value=value, label=name, input=the_input, workers=workers)
+            for axis, value, the_input, workers in plan.points()
+            for name in systems
+        ]
+        self.results.points += points
+        by_input: defaultdict[Input, list[Point]] = defaultdict(list)
+        for point in points:
+            by_input[point.input].append(point)
+        for the_input, same in by_input.items():
             oracle = await self._load(the_input)
-            for system in self._ready(plan.compared):
-                point = Point(
-                    axis=axis, value=value, label=label(system), input=the_input, workers=workers
-                )
-                self.results.points.append(point)
-                for _ in range(plan.curve_runs):
-                    what = f"{axis} {value:,}"
-                    run = await self._caught_up(system, oracle, what, point.problems, workers)
-                    if run is not None:
-                        point.runs.append(run)
-                _summarize(point)
+            measured: dict[tuple[str, int], Point] = {}
+            for point in same:  # the axes meet in a point: it is measured once
+                first = measured.setdefault((point.label, point.workers), point)
+                if first is point:
+                    await self._measure(point, systems[point.label], oracle)
+                else:
+                    point.runs, point.problems = list(first.runs), list(first.problems)
+                    _summarize(point)
             self._keep()
+
+    async def _measure(self, point: Point, system: System, oracle: Oracle) -> None:
+        what = f"{point.axis} {point.value:,}"
+        for _ in range(self._plan.curve_runs):
+            run = await self._caught_up(system, oracle, what, point.problems, point.workers)
+            if run is not None:
+                point.runs.append(run)
+        _summarize(point)
 
     def _ready(self, systems: Sequence[System]) -> list[System]:
         return [system for system in systems if system in self._systems]

@@ -39,9 +39,8 @@ def unpaid(key: str, row: Row, now_ms: int) -> Fired[Row, OrderUnpaid]:
 
 
 def _matched(joined: Sequence[Joined[KeptOrder, KeptPayment]]) -> Iterator[OrderPaymentMatched]:
-    for each in joined:
-        if each.left is not None and each.right is not None:
-            yield _match(each.left, each.right)
+    pairs = ((each.left, each.right) for each in joined)
+    return (_match(order, paid) for order, paid in pairs if order is not None and paid is not None)
 
 
 def _match(order: KeptOrder, payment: KeptPayment) -> OrderPaymentMatched:

@@ -7,6 +7,7 @@ import random
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,13 @@ OUTPUTS = [topic.name for flow in WINDOWS.flows for topic in flow.outputs]
 
 def _script(chance: random.Random, start_ms: int) -> Iterator[TopicKeyValue]:
     """Yield six hours of a shop: orders, payments in time, late or never, visits; some out of order."""
+    came: list[tuple[int, TopicKeyValue]] = []
     for number in range(RECORDS):
         user = f"user-{chance.randrange(USERS)}"
-        at_ms = start_ms + number * 6 * 60 * MINUTE_MS // RECORDS
+        comes_ms = start_ms + number * 6 * 60 * MINUTE_MS // RECORDS
+        at_ms = comes_ms - chance.randrange(20_000)
         if chance.random() < 0.02:  # beyond every grace, some of them
             at_ms -= chance.randrange(90 * MINUTE_MS)
-        at_ms -= chance.randrange(20_000)
         data: dict[str, Any] = {"user_id": user}
         topic, kind = "users", "user.logged_in"
         if chance.random() < 0.8:
@@ -53,12 +55,10 @@ def _script(chance: random.Random, start_ms: int) -> Iterator[TopicKeyValue]:
             if chance.random() < 0.7:
                 waits_ms = round(chance.expovariate(1 / (12 * MINUTE_MS)))
                 paid = {"user_id": user, "order_id": f"order-{number}", "payment_id": f"p-{number}"}
-                yield (
-                    "payments",
-                    user.encode(),
-                    _event("payment.completed", number, at_ms + waits_ms, paid),
-                )
-        yield topic, user.encode(), _event(kind, number, at_ms, data)
+                payment = _event("payment.completed", number, at_ms + waits_ms, paid)
+                came.append((comes_ms + waits_ms, ("payments", user.encode(), payment)))
+        came.append((comes_ms, (topic, user.encode(), _event(kind, number, at_ms, data))))
+    return (record for _, record in sorted(came, key=itemgetter(0)))
 
 
 def _event(kind: str, number: int, at_ms: int, data: dict[str, Any]) -> bytes:

@@ -160,3 +160,12 @@ def test_results_are_those_of_the_definition(sales: list[Sale]) -> None:
         assert results["variance"] == pytest.approx(float(pvariance(values)))
         assert results["first"] == min(sales, key=lambda sale: sale.timestamp).user
         assert results["last"] == max(reversed(sales), key=lambda sale: sale.timestamp).user
+
+
+@pytest.mark.parametrize("count_of_parts", range(len(ALL)))
+def test_however_many_go_together_each_is_as_it_is_alone(count_of_parts: int) -> None:
+    parts = {
+        name: ALL[name] for name in [name for name in ALL if name != "several"][:count_of_parts]
+    }
+    alone = {name: result_of(part, SALES) for name, part in parts.items()}
+    assert result_of(several(**parts), SALES) == alone
