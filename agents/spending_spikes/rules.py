@@ -75,6 +75,8 @@ class _Spending:
             self._judge(ends_ms)
             self.judged_ms = ends_ms
         del orders[: bisect_right(orders, now_ms - _LIVES_MS, key=_time_ms)]
+        if not orders:  # as if the row had gone meanwhile: no later hour overlaps the last spike
+            self.judged_ms = self.spiking_until_ms = -1
 
     def _judge(self, ends_ms: int) -> None:
         begins_ms = ends_ms - HOUR_MS

@@ -1,6 +1,7 @@
 """Hours in which a user spends much or orders often: told once a spike, whatever the order and the cuts."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,10 +28,19 @@ def told(batches: Sequence[Sequence[OrderCreated]]) -> tuple[list[UserSpendingSp
     for batch in batches:
         take_orders(batch, rows)
         events += rows.fire(close)
+    assert rows == rows_one_by_one(batches)
     rows.now_ms += 10 * HOUR_MS
     events += rows.fire(close)
     assert rows == {}
     return events, len(rows.late)
+
+
+def rows_one_by_one(batches: Sequence[Sequence[OrderCreated]]) -> dict[str, Spending]:
+    rows: TimedDict[Spending] = TimedDict()
+    for each in chain.from_iterable(batches):
+        take_orders([each], rows)
+        rows.fire(close)
+    return rows
 
 
 def hours(events: Sequence[UserSpendingSpike]) -> list[tuple[float, int, float]]:
@@ -76,6 +86,10 @@ def test_an_order_that_is_late_for_its_own_hour_counts_in_those_that_are_open() 
     assert (hours(events), late) == ([(40.0, 3, 5_000.0)], 0)
     _, late = told([[order(100), order(38, 9_000.0)]])
     assert late == 1
+
+
+def test_a_row_is_the_same_whether_it_had_gone_meanwhile_or_not() -> None:
+    told([[order(0, 6_000.0), order(150, user="bob"), order(200)]])
 
 
 def oracle(placed: Sequence[OrderCreated]) -> tuple[list[tuple[str, int, int, int]], int]:
