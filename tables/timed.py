@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from streams.engine.definitions import TimedTable
-from streams.events import Envelope, OrderCreated, PaymentCompleted
+from streams.events import DEFAULT_CURRENCY, Envelope, OrderCreated, PaymentCompleted
 from streams.operators.aggregates import count, fold, highest, several, total
 from streams.operators.joins import StreamJoin, row_format
 from streams.operators.sessions import SessionAggregation, SessionWindows
@@ -60,7 +60,7 @@ class KeptOrder(msgspec.Struct, frozen=True, gc=False):
     order_id: str
     user_id: str
     amount: float
-    currency: str | None
+    currency: str
 
 
 class KeptPayment(msgspec.Struct, frozen=True, gc=False):
@@ -81,7 +81,7 @@ def _kept_order(order: OrderCreated) -> KeptOrder:
         data.order_id,
         data.user_id,
         data.amount,
-        data.currency,
+        DEFAULT_CURRENCY if data.currency is None else data.currency,
     )
 
 

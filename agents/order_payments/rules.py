@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from streams.events import (
-    DEFAULT_CURRENCY,
     OrderCreated,
     OrderPaymentMatched,
     OrderUnpaid,
@@ -54,7 +53,7 @@ def _match(order: KeptOrder, payment: KeptPayment) -> OrderPaymentMatched:
             order_id=order.order_id,
             user_id=order.user_id,
             amount=order.amount,
-            currency=order.currency or DEFAULT_CURRENCY,
+            currency=order.currency,
             payment_id=payment.payment_id,
             paid_amount=payment.amount,
             waited_ms=payment.timestamp - order.timestamp,
@@ -73,6 +72,6 @@ def _unpaid(order: KeptOrder) -> OrderUnpaid:
             order_id=order.order_id,
             user_id=order.user_id,
             amount=order.amount,
-            currency=order.currency or DEFAULT_CURRENCY,
+            currency=order.currency,
         ),
     )

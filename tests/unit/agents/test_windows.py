@@ -102,6 +102,15 @@ def test_an_order_is_unpaid_once_nothing_in_time_can_come_any_more() -> None:
     }
 
 
+def test_a_currency_is_as_the_order_has_it_and_usd_where_it_has_none() -> None:
+    rows: TimedDict[Any] = TimedDict()
+    orders = [order(1, 0, currency=""), order(2, 0, currency=None), order(3, 0)]
+    assert list(order_payments.take_orders(orders, rows)) == []
+    rows.now_ms += 36 * MINUTE_MS
+    told = rows.fire(order_payments.unpaid)
+    assert [event.data.currency for event in told] == ["", "USD", "USD"]
+
+
 def test_a_session_is_told_with_all_that_was_done_in_it() -> None:
     #  0 .. 30 .... | 61    the last is more than 30 minutes from the one before
     rows: TimedDict[Any] = TimedDict()
