@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streams.engine.store import Position, Store
 from streams.topology import TOPOLOGY
 from tests.faults.conftest import StartTrial
-from tests.faults.trial import APPLICATION, Trial
+from tests.faults.trial import APPLICATION, Trial, answer_of
 from tests.faults.workers import WorkerProcess
 from tests.waiting import until
 
@@ -25,22 +25,13 @@ _TAIL = 0.5
 """Of what a task's changelogs have: more is no tail."""
 
 
-async def _metrics(session: aiohttp.ClientSession, worker: WorkerProcess) -> str:
-    """Return what a worker tells a monitor; nothing while it cannot be asked."""
-    if not (address := worker.web_address()):
-        return ""
-    try:
-        async with session.get(f"http://{address}/metrics") as answer:
-            return await answer.text()
-    except aiohttp.ClientError:
-        return ""
-
-
 async def _all_level(trial: Trial, *, replicas: int = 1) -> dict[WorkerProcess, set[str]]:
     """Return who follows which tasks, when every task is followed by so many workers, and closely."""
 
     async def are_level(session: aiohttp.ClientSession) -> dict[WorkerProcess, set[str]] | None:
-        lags = {w: dict(_LAG.findall(await _metrics(session, w))) for w in trial.running()}
+        lags = {
+            w: dict(_LAG.findall(await answer_of(session, w, "/metrics"))) for w in trial.running()
+        }
         told = [float(lag) for by_task in lags.values() for lag in by_task.values()]
         is_all = len(told) == replicas * trial.partitions and max(told) <= _LEVEL_WITHIN
         return {worker: set(by_task) for worker, by_task in lags.items()} if is_all else None
@@ -53,7 +44,7 @@ async def _all_run(trial: Trial) -> None:
     """Return when the workers that are left run all tasks."""
 
     async def do_run(session: aiohttp.ClientSession) -> bool:
-        told = [await _metrics(session, worker) for worker in trial.running()]
+        told = [await answer_of(session, worker, "/metrics") for worker in trial.running()]
         running = sum(float(tasks) for text in told for tasks in _RUNNING.findall(text))
         return running == trial.partitions
 

@@ -271,8 +271,9 @@ class Trial:
         may: the next start reads the rest.
         """
         workers = self.running()
-        for worker in workers:
-            await until(partial(_is_ready, worker), deadline_s=_CATCH_UP_S)
+        async with aiohttp.ClientSession() as session:
+            for worker in workers:
+                await until(partial(answer_of, session, worker, "/readyz"), deadline_s=_CATCH_UP_S)
         # Threads: a proxy may run in this loop.
         statuses = await asyncio.gather(*(asyncio.to_thread(worker.end) for worker in workers))
         for worker, status in zip(workers, statuses, strict=True):
@@ -323,17 +324,15 @@ class Trial:
         ]
 
 
-async def _is_ready(worker: WorkerProcess) -> bool:
+async def answer_of(session: aiohttp.ClientSession, worker: WorkerProcess, path: str) -> str:
+    """Return what a worker answers a monitor, if all is well; nothing while it cannot be asked."""
     if not (address := worker.web_address()):
-        return False
+        return ""
     try:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"http://{address}/readyz") as answer,
-        ):
-            return answer.status == 200
+        async with session.get(f"http://{address}{path}") as answer:
+            return await answer.text() if answer.status == 200 else ""
     except aiohttp.ClientError:
-        return False
+        return ""
 
 
 async def _all_rows(session: aiohttp.ClientSession, table: str, committed: int) -> dict[str, Json]:
