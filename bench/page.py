@@ -9,31 +9,44 @@ from typing import Final
 
 from bench.charts import write_charts
 from bench.losses import OURS, losses
+from bench.operators.page import operators_table
 from bench.results import Results, Row
+from bench.tables import number, table, times
 from streams.errors import HeadraceError
 
 BEGIN: Final = "<!-- results: begin (made by `headrace bench report`) -->"
 END: Final = "<!-- results: end -->"
+OPERATORS_BEGIN: Final = "<!-- operators: begin (made by `headrace bench report`) -->"
+OPERATORS_END: Final = "<!-- operators: end -->"
 
 
 def write_page(results: Results, page: Path) -> None:
-    """Replace what stands between the marks of the page. Raises HeadraceError where it has none."""
+    """Replace what stands between the marks of the page, those of operators or those of all else.
+
+    Raises HeadraceError where it has none.
+    """
+    begin, end = (OPERATORS_BEGIN, OPERATORS_END) if results.operators else (BEGIN, END)
     try:
         text = page.read_text(encoding="utf-8")
     except OSError as error:
         raise HeadraceError(f"cannot read {page}: {error.strerror}") from error
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise HeadraceError(f"{page} has no marks for results: the lines {BEGIN} and {END}")
-    charts = write_charts(results, page.parent / "pictures")
-    links = [(title, Path(os.path.relpath(file, page.parent)).as_posix()) for title, file in charts]
-    body = "\n\n".join(_sections(results, links))
-    page.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
+    before, has_begin, rest = text.partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not has_begin or not has_end:
+        raise HeadraceError(f"{page} has no marks for results: the lines {begin} and {end}")
+    if results.operators:
+        body = "\n\n".join([_setting(results), operators_table(results)])
+    else:
+        charts = write_charts(results, page.parent / "pictures")
+        links = [
+            (title, Path(os.path.relpath(file, page.parent)).as_posix()) for title, file in charts
+        ]
+        body = "\n\n".join(_sections(results, links))
+    page.write_text(f"{before}{begin}\n\n{body}\n\n{end}{after}", encoding="utf-8")
 
 
 def _sections(results: Results, charts: Sequence[tuple[str, str]]) -> Iterator[str]:
-    yield from _setting(results)
+    yield _setting(results)
     yield "### Where others are better"
     yield _bullets(losses(results)) or f"In none of these figures was another better than {OURS}."
     yield "### Catching up"
@@ -54,15 +67,17 @@ def _sections(results: Results, charts: Sequence[tuple[str, str]]) -> Iterator[s
         yield f"![{title}]({link})"
 
 
-def _setting(results: Results) -> Iterator[str]:
+def _setting(results: Results) -> str:
     machine = results.machine
-    yield (
+    versions = {row.system: row.version for row in results.rows if row.version}
+    versions |= {row.label: row.version for row in results.operators if row.version}
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
         f"`{results.command}`, {results.finished_at}, on {machine.processor}, {machine.cores} cores, "
         f"{machine.memory_gb:g} GB, {machine.system}; Python {machine.python}, Java {machine.java}, "
-        f"Kafka {machine.kafka}. Load in the minute before: {machine.load_before:g}."
+        f"Kafka {machine.kafka}. Load in the minute before: {machine.load_before:g}.\n\n"
+        f"Versions: {told}."
     )
-    versions = {row.system: row.version for row in results.rows if row.version}
-    yield "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
 
 
 def _throughput(results: Results) -> str:
@@ -77,27 +92,27 @@ def _throughput(results: Results) -> str:
         "bytes sent per event",
         "events",
     )
-    return _table(header, (_catching_up(row, ours) for row in results.rows))
+    return table(header, (_catching_up(row, ours) for row in results.rows))
 
 
 def _catching_up(row: Row, ours: float | None) -> tuple[str, ...]:
-    both = f"{_number(row.events_per_s_lowest)} to {_number(row.events_per_s_highest)}"
+    both = f"{number(row.events_per_s_lowest)} to {number(row.events_per_s_highest)}"
     return (
         row.label,
-        _number(row.events_per_s),
+        number(row.events_per_s),
         both if row.runs else "",
-        _times(ours, row.events_per_s) if row.label != OURS else "",
-        _number(row.cpu_s_per_million, 1),
-        _number(row.peak_rss_mb),
-        _number(row.broker_bytes_per_event),
-        _number(row.input.events if row.input else None),
+        times(ours, row.events_per_s) if row.label != OURS else "",
+        number(row.cpu_s_per_million, 1),
+        number(row.peak_rss_mb),
+        number(row.broker_bytes_per_event),
+        number(row.input.events if row.input else None),
     )
 
 
 def _latency(results: Results) -> str:
     rates = sorted({each.rate for row in results.rows for each in row.latencies})
     header = ("system", *(f"{rate:,}/s: p50, p99, max" for rate in rates))
-    return _table(
+    return table(
         header,
         ((row.label, *(_at(row, rate) for rate in rates)) for row in results.rows if row.latencies),
     )
@@ -111,15 +126,15 @@ def _at(row: Row, rate: int) -> str:
 
 
 def _starts(results: Results) -> str:
-    return _table(
+    return table(
         ("system", "start to first commit, s", "rows", "restored a second", "pause, ms"),
         (
             (
                 row.label,
-                _number(row.start_s, 1),
-                _number(row.restored_rows),
-                _number(row.restore_rows_per_s),
-                _number(row.rebalance_pause_ms),
+                number(row.start_s, 1),
+                number(row.restored_rows),
+                number(row.restore_rows_per_s),
+                number(row.rebalance_pause_ms),
             )
             for row in results.rows
             if row.start_s is not None or row.rebalance_pause_ms is not None
@@ -129,36 +144,23 @@ def _starts(results: Results) -> str:
 
 def _points(results: Results) -> str:
     ours = {(p.axis, p.value): p.events_per_s for p in results.points if p.label == OURS}
-    return _table(
+    return table(
         ("", "system", "events/s", f"{OURS} does", "peak MB", "events"),
         (
             (
                 f"{point.axis} {point.value:,}",
                 point.label,
-                _number(point.events_per_s),
-                _times(ours.get((point.axis, point.value)), point.events_per_s)
+                number(point.events_per_s),
+                times(ours.get((point.axis, point.value)), point.events_per_s)
                 if point.label != OURS
                 else "",
-                _number(point.peak_rss_mb),
-                "; ".join(point.problems) or _number(point.input.events),
+                number(point.peak_rss_mb),
+                "; ".join(point.problems) or number(point.input.events),
             )
             for point in results.points
         ),
     )
 
 
-def _times(ours: float | None, theirs: float | None) -> str:
-    return f"{ours / theirs:.1f} times as many" if ours and theirs else ""
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    return "" if value is None else f"{value:,.{digits}f}"
-
-
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -89,6 +89,25 @@ class Point(msgspec.Struct, kw_only=True):
     problems: list[str] = []
 
 
+class OperatorRow(msgspec.Struct, kw_only=True):
+    """One operator of one system; see bench/operators."""
+
+    operator: str
+    """As tables show it: `hopping 5 min / 1 min`."""
+    label: str
+    version: str
+    events: int
+    users: int
+    runs: list[Run] = []
+    events_per_s: float | None = None
+    """The median of the runs."""
+    events_per_s_lowest: float | None = None
+    events_per_s_highest: float | None = None
+    cpu_s_per_million: float | None = None
+    peak_rss_mb: float | None = None
+    problems: list[str] = []
+
+
 class Machine(msgspec.Struct, kw_only=True):
     """What it ran on."""
 
@@ -112,6 +131,7 @@ class Results(msgspec.Struct, kw_only=True):
     """Date and time, UTC."""
     rows: list[Row] = []
     points: list[Point] = []
+    operators: list[OperatorRow] = []
 
     def save(self, file: Path) -> None:
         """Write it, whole or not at all. Raises HeadraceError."""

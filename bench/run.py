@@ -17,10 +17,10 @@ from bench.oracle import Oracle
 from bench.plan import Plan
 from bench.rebalance import rebalance_pause
 from bench.restart import restart
-from bench.results import Input, Latency, Point, Results, Row, Run
+from bench.results import Input, Latency, OperatorRow, Point, Results, Row, Run
 from bench.stage import BROKER, Stage
 from bench.systems.system import BUILD, CannotMeasureError, System, label
-from bench.throughput import catch_up
+from bench.throughput import catch_up, check
 from streams.broker import EmbeddedKafka
 from streams.errors import HeadraceError
 
@@ -110,7 +110,7 @@ class Bench:
                         row.runs.append(run)
                 self._keep()
             for system in systems:
-                _summarize(self._rows[label(system)])
+                summarize(self._rows[label(system)])
 
     async def _caught_up(
         self, system: System, oracle: Oracle, what: str, problems: list[str], workers: int = 1
@@ -120,7 +120,11 @@ class Bench:
             return None  # what has failed once is not tried for hours
         try:
             run = await catch_up(
-                self._stage, system, oracle, self._new_folder(name), workers=workers
+                self._stage,
+                system,
+                self._new_folder(name),
+                lambda app_id: check(self._stage, system, app_id, oracle),
+                workers=workers,
             )
         except HeadraceError as error:
             self._problem(problems, error)
@@ -219,7 +223,7 @@ class Bench:
                     await self._measure(point, systems[point.label], oracle)
                 else:
                     point.runs, point.problems = list(first.runs), list(first.problems)
-                    _summarize(point)
+                    summarize(point)
             self._keep()
 
     async def _measure(self, point: Point, system: System, oracle: Oracle) -> None:
@@ -228,7 +232,7 @@ class Bench:
             run = await self._caught_up(system, oracle, what, point.problems, point.workers)
             if run is not None:
                 point.runs.append(run)
-        _summarize(point)
+        summarize(point)
 
     def _ready(self, systems: Sequence[System]) -> list[System]:
         return [system for system in systems if system in self._systems]
@@ -257,7 +261,7 @@ class Bench:
         self._save(self.results)
 
 
-def _summarize(of: Row | Point) -> None:
+def summarize(of: Row | Point | OperatorRow) -> None:
     """Set the figures of several runs: medians, and the highest memory.
 
     Who was wrong in one of them, or failed, has none.
@@ -269,9 +273,10 @@ def _summarize(of: Row | Point) -> None:
     rates = spread([run.events_per_s for run in of.runs])
     of.events_per_s = rates.median
     of.peak_rss_mb = max(run.peak_rss_mb for run in of.runs)
-    if isinstance(of, Row):
+    if isinstance(of, Row | OperatorRow):
         of.events_per_s_lowest, of.events_per_s_highest = rates.lowest, rates.highest
         of.cpu_s_per_million = spread([run.cpu_s_per_million for run in of.runs]).median
+    if isinstance(of, Row):
         of.broker_bytes_per_event = spread([run.broker_bytes_per_event for run in of.runs]).median
 
 

@@ -1,4 +1,4 @@
-"""The one broker that all systems work on, the orders in it, and what is seen of both from outside."""
+"""The one broker that all systems work on, the input in it, and what is seen of both from outside."""
 
 from __future__ import annotations
 
@@ -43,12 +43,21 @@ BROKER: Final = {
 class Stage:
     """Use it with `async with`, on a running broker whose data lies in `data`."""
 
-    def __init__(self, kafka: EmbeddedKafka, data: Path) -> None:
+    def __init__(
+        self,
+        kafka: EmbeddedKafka,
+        data: Path,
+        *,
+        inputs: Sequence[str] = (ORDERS,),
+        outputs: Sequence[str] = OUTPUTS,
+    ) -> None:
         self.bootstrap = kafka.bootstrap
         self.client: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "client_id": "bench"}
         self.partitions = 0
         self.total = 0
         self._data = data
+        self._inputs = inputs
+        self._outputs = outputs
         self._admin = AIOKafkaAdminClient(**self.client)
 
     async def __aenter__(self) -> Self:
@@ -60,19 +69,27 @@ class Stage:
 
     @property
     def inputs(self) -> list[TopicPartition]:
-        """The partitions of the orders."""
-        return [TopicPartition(ORDERS, number) for number in range(self.partitions)]
+        """The partitions of the inputs."""
+        return [
+            TopicPartition(topic, number)
+            for topic in self._inputs
+            for number in range(self.partitions)
+        ]
 
     async def load(self, wanted: Input) -> Oracle:
         """Have these orders in the topic, and no other topic; return what must come of them."""
-        await self.empty(wanted.partitions)
         orders = Orders(seed=_SEED, users=wanted.users, event_bytes=wanted.event_bytes)
         made = orders.history(wanted.events, round(time.time() * 1000))
-        async with Writer(self.client, wanted.partitions) as writer:
-            for key, value in made:
-                await writer.write(key, value)
-        self.total = wanted.events
+        await self.fill(((ORDERS, key, value) for key, value in made), wanted.partitions)
         return await self.expected(wanted.users)
+
+    async def fill(self, made: Iterable[tuple[str, bytes, bytes]], partitions: int) -> None:
+        """Have these records in the inputs, told by topic, key and value, and no other topic."""
+        await self.empty(partitions)
+        async with Writer(self.client, partitions) as writer:
+            for topic, key, value in made:
+                await writer.write(key, value, topic)
+                self.total += 1
 
     async def expected(self, users: int) -> Oracle:
         """Return what must come of the orders as they lie in the topic."""
@@ -91,15 +108,15 @@ class Stage:
         """Have all topics of the work, without a record, and no others."""
         await self._delete(lambda name: not name.startswith("__"))
         self.partitions, self.total = partitions, 0
-        await self._make([ORDERS, *OUTPUTS])
+        await self._make([*self._inputs, *self._outputs])
 
     async def clear(self) -> None:
-        """Delete all topics but the orders, and make the outputs anew."""
-        await self._delete(lambda name: not name.startswith("__") and name != ORDERS)
-        await self._make(OUTPUTS)
+        """Delete all topics but the inputs, and make the outputs anew."""
+        await self._delete(lambda name: not name.startswith("__") and name not in self._inputs)
+        await self._make(self._outputs)
 
     async def committed(self, group: str) -> int:
-        """Return how many of the orders a group has committed; 0 while there is no such group."""
+        """Return how many records of the inputs a group has committed; 0 while there is no such group."""
         try:
             found = await self._admin.list_consumer_group_offsets(group, partitions=self.inputs)
         except KafkaError as error:
@@ -120,9 +137,13 @@ class Stage:
         }
 
     def log_bytes(self) -> int:
-        """Return the size of all logs but those of the orders: what systems have sent, commits too."""
-        logs = self._data.glob("broker-0/data/*/*.log")
-        return sum(_size(log) for log in logs if not _is_input_or_deleted(log.parent.name))
+        """Return the size of all logs but those of the inputs: what systems have sent, commits too."""
+        inputs = {f"{topic}-{partition}" for topic, partition in self.inputs}
+        return sum(
+            _size(log)
+            for log in self._data.glob("broker-0/data/*/*.log")
+            if log.parent.name not in inputs and not log.parent.name.endswith("-delete")
+        )
 
     async def read(self, topics: Sequence[str], partition: int) -> AsyncIterator[Sequence[Any]]:
         """Yield the committed records of one partition of the topics, as aiokafka has them.
@@ -186,7 +207,7 @@ class Writer:
             **client, compression_type="lz4", max_batch_size=_BATCH_BYTES, acks="all"
         )
         self._partitions = partitions
-        self._open: dict[int, Any] = {}
+        self._open: dict[TopicPartition, Any] = {}
         self._sent: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -199,25 +220,25 @@ class Writer:
             await self._acknowledged(0)
         await self._producer.stop()
 
-    async def write(self, key: bytes, value: bytes) -> None:
+    async def write(self, key: bytes, value: bytes, topic: str = ORDERS) -> None:
         """Add a record to its partition's batch; one that is full is sent."""
-        partition = partition_of(key, self._partitions)
-        batch = self._open.get(partition)
+        place = TopicPartition(topic, partition_of(key, self._partitions))
+        batch = self._open.get(place)
         if batch is None:
-            batch = self._open[partition] = self._producer.create_batch()
+            batch = self._open[place] = self._producer.create_batch()
         if batch.append(key=key, value=value, timestamp=None) is None:
-            await self._send(partition)
-            await self.write(key, value)
+            await self._send(place)
+            await self.write(key, value, topic)
 
     async def flush(self) -> None:
         """Send what is there, without waiting for the acknowledgement."""
-        for partition in list(self._open):
-            await self._send(partition)
+        for place in list(self._open):
+            await self._send(place)
 
-    async def _send(self, partition: int) -> None:
-        batch = self._open.pop(partition)
+    async def _send(self, place: TopicPartition) -> None:
+        batch = self._open.pop(place)
         batch.close()
-        sent = await self._producer.send_batch(batch, ORDERS, partition=partition)
+        sent = await self._producer.send_batch(batch, place.topic, partition=place.partition)
         self._sent.add(sent)
         await self._acknowledged(_MOST_IN_FLIGHT)
 
@@ -234,10 +255,6 @@ def _assigned(member: dict[str, Any]) -> Iterable[tuple[str, int]]:
         return []
     assignment = ConsumerProtocolMemberAssignment.decode(member["member_assignment"])
     return [(tp.topic, tp.partition) for tp in assignment.partitions()]
-
-
-def _is_input_or_deleted(folder: str) -> bool:
-    return folder.startswith(f"{ORDERS}-") or folder.endswith("-delete")
 
 
 def _size(file: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 from bench.figures import Observation, pace, profile
@@ -57,11 +57,17 @@ class Watch:
 
 
 async def catch_up(
-    stage: Stage, system: System, oracle: Oracle, folder: Path, *, workers: int = 1
+    stage: Stage,
+    system: System,
+    folder: Path,
+    checked: Callable[[str], Awaitable[None]],
+    *,
+    workers: int = 1,
 ) -> Run:
-    """Let a system do all orders of the stage; return its figures, its output found right.
+    """Let a system do all that is on the stage; return its figures once its output is found right.
 
-    Raises SystemFailedError, also for output that is not.
+    `checked` is given its application id, and raises SystemFailedError for output that is not right, as
+    this does for a system that ends or stalls.
     """
     await stage.clear()
     app_id = f"bench-{folder.name}"
@@ -70,7 +76,7 @@ async def catch_up(
         watch = Watch(stage, system.group(app_id), running)
         await watch.until(stage.total)
     bytes_sent = stage.log_bytes() - bytes_before
-    await check(stage, system, app_id, oracle)
+    await checked(app_id)
     measured = pace(watch.seen, stage.total)
     return Run(
         events_per_s=measured.events_per_s,

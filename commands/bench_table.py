@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bench.results import Results, Row
+from bench.losses import OURS
+from bench.operators.page import times_of_others
+from bench.results import OperatorRow, Results, Row
 from commands.printing import Cell, print_table
 
 HEADERS = (
@@ -23,6 +25,26 @@ HEADERS = (
 def show(results: Results) -> None:
     """Print a row for each system, then what went wrong."""
     print_table(HEADERS, [_cells(row) for row in results.rows])
+
+
+def show_operators(results: Results) -> None:
+    """Print a row for each operator and system."""
+    ratios = times_of_others(results)
+    print_table(
+        ("operator", "system", "events/s", "lowest - highest", "ours does", "CPU s/M", "MB"),
+        [
+            (
+                row.operator,
+                row.label,
+                _rounded(row.events_per_s),
+                _between(row),
+                _rounded(ratios.get(row.operator), 2) if row.label != OURS else None,
+                _rounded(row.cpu_s_per_million, 1),
+                _rounded(row.peak_rss_mb),
+            )
+            for row in results.operators
+        ],
+    )
 
 
 def _cells(row: Row) -> list[Cell]:
@@ -46,7 +68,7 @@ def _rounded(value: float | None, digits: int | None = None) -> Cell:
     return None if value is None else round(value, digits)
 
 
-def _between(row: Row) -> Cell:
+def _between(row: Row | OperatorRow) -> Cell:
     if row.events_per_s_lowest is None or row.events_per_s_highest is None:
         return None
     return f"{row.events_per_s_lowest:,.0f} - {row.events_per_s_highest:,.0f}"

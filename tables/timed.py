@@ -7,35 +7,12 @@ import msgspec
 from streams.engine.definitions import TimedTable
 from streams.events import DEFAULT_CURRENCY, Envelope, OrderCreated, PaymentCompleted
 from streams.operators.aggregates import count, fold, highest, several, total
-from streams.operators.joins import StreamJoin, row_format
+from streams.operators.joins import StreamJoin, pending_codec
 from streams.operators.sessions import SessionAggregation, SessionWindows
-from streams.operators.windowing import HoppingWindows, WindowAggregation, row_codec
+from streams.operators.timed import row_codec
+from streams.operators.windowing import HoppingWindows, WindowAggregation, open_codec
 
 _MINUTE_MS: Final = 60_000
-
-
-class _Due(msgspec.Struct, frozen=True, gc=False):
-    """What is read of a row to see when something of it is due."""
-
-    due_ms: int
-
-
-class _DueFirst(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The same of a row that is an array."""
-
-    due_ms: int
-
-
-_decode_due = msgspec.json.Decoder(_Due).decode
-_decode_due_first = msgspec.json.Decoder(_DueFirst).decode
-
-
-def _due_of_object(value: bytes) -> int:
-    return _decode_due(value).due_ms
-
-
-def _due_of_windows(value: bytes) -> int:
-    return _decode_due_first(value).due_ms
 
 
 def _user_id(event: Any) -> str:
@@ -106,10 +83,7 @@ PAYMENT_OF_ORDER: Final = StreamJoin[KeptOrder, KeptPayment](
     keep_left=_kept_order,
     keep_right=_kept_payment,
 )
-_encode_payments, _decode_payments = row_format(KeptOrder, KeptPayment)
-ORDER_PAYMENTS: Final = TimedTable(
-    "order_payments", _encode_payments, _decode_payments, _due_of_object
-)
+ORDER_PAYMENTS: Final = TimedTable("order_payments", *pending_codec(KeptOrder, KeptPayment))
 
 # --- user_sessions --------------------------------------------------------------------------------
 
@@ -130,8 +104,7 @@ SESSIONS: Final = SessionAggregation[Envelope, Any, Any](
 )
 USER_SESSIONS: Final = TimedTable(
     "user_sessions",
-    *row_codec(_of_session),
-    _due_of_windows,
+    *open_codec(_of_session),
     # Of events that are not later than the grace, none can come to a session that has closed.
     in_order_ms=_SESSION_WINDOWS.grace_ms + 1,
 )
@@ -144,7 +117,7 @@ STATS: Final = WindowAggregation[OrderCreated, Any, Any](
     _of_orders,
     key=_user_id,
 )
-ORDER_STATS: Final = TimedTable("order_stats", *row_codec(_of_orders), _due_of_windows)
+ORDER_STATS: Final = TimedTable("order_stats", *open_codec(_of_orders))
 
 # --- spending_spikes ------------------------------------------------------------------------------
 
@@ -172,6 +145,4 @@ class Spending(msgspec.Struct, frozen=True, gc=False):
     spikes: tuple[Spike, ...] = ()
 
 
-SPENDING_SPIKES: Final = TimedTable(
-    "spending_spikes", msgspec.json.encode, msgspec.json.Decoder(Spending).decode, _due_of_object
-)
+SPENDING_SPIKES: Final = TimedTable("spending_spikes", *row_codec(Spending))

@@ -27,13 +27,18 @@ async def _run(topology: Topology) -> None:
     await serve(create_worker(load_settings(), topology), until, dict(os.environ))
 
 
-def main(arguments: list[str]) -> None:
+def run_worker(topology: Topology) -> None:
     """Run a worker until SIGTERM."""
     configure_logging(verbose=False)
+    asyncio.run(_run(topology))
+
+
+def main(arguments: list[str]) -> None:
+    """Run a worker of the work, or of all flows."""
     work = Topology(
         tuple(flow for flow in FLOWS if flow.name in _WORK), dead_letters=TOPOLOGY.dead_letters
     )
-    asyncio.run(_run(TOPOLOGY if arguments == ["all"] else work))
+    run_worker(TOPOLOGY if arguments == ["all"] else work)
 
 
 if __name__ == "__main__":

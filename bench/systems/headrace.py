@@ -29,6 +29,12 @@ class Headrace(Usual):
     name = "headrace"
     share = 1.0
     does_the_work = True
+    program = "bench.programs.headrace_orders"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What the program is told."""
+        return ("all",) if self.all_flows else ()
 
     @property
     def variant(self) -> str:
@@ -41,9 +47,8 @@ class Headrace(Usual):
 
     def command(self, place: Place) -> Command:
         """Return a worker's start; the commit interval is its own, adaptive one."""
-        flows = ("all",) if self.all_flows else ()
         return Command(
-            (sys.executable, "-m", "bench.programs.headrace_orders", *flows),
+            (sys.executable, "-m", self.program, *self.arguments),
             {
                 "PYTHONPATH": str(ROOT),
                 "KAFKA_BROKERS": place.bootstrap,

@@ -24,6 +24,7 @@ class KafkaStreams(Usual):
     name = "kafka-streams"
     share = 1.0
     does_the_work = True
+    source = java.SOURCE
 
     @property
     def variant(self) -> str:
@@ -32,18 +33,19 @@ class KafkaStreams(Usual):
 
     def prepare(self) -> str:
         """Fetch its jars and compile the program; return its version."""
-        java.program()
+        java.program(self.source)
         return java.STREAMS_VERSION
 
     def command(self, place: Place) -> Command:
         """Write the properties that the program reads; return its start."""
         place.folder.mkdir(parents=True, exist_ok=True)
         file = place.folder / "streams.properties"
-        lines = self._settings(place, place.folder / "state")
+        lines = self.settings(place, place.folder / "state")
         file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), "utf-8")
-        return Command((*java.program(), str(file)), {})
+        return Command((*java.program(self.source), str(file)), {})
 
-    def _settings(self, place: Place, state: Path) -> dict[str, str | int]:
+    def settings(self, place: Place, state: Path) -> dict[str, str | int]:
+        """Return its configuration."""
         return {
             "application.id": place.app_id,
             "client.id": place.folder.name,

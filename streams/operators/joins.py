@@ -14,7 +14,8 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar,
 
 import msgspec
 
-from streams.operators.timed import Fired, Late, Timed, TimedRows
+from streams.operators.timed import Fired, Late, RowCodec, TimedRows, row_codec
+from streams.operators.windows import Timed
 
 L = TypeVar("L")
 R = TypeVar("R")
@@ -53,14 +54,9 @@ class Pending(msgspec.Struct, Generic[L, R], frozen=True, gc=False):
     rights: tuple[Entry[R], ...]
 
 
-Encode: TypeAlias = Callable[[Pending[L, R]], bytes]
-Decode: TypeAlias = Callable[[bytes], Pending[L, R]]
-
-
-def row_format(left: type[L], right: type[R]) -> tuple[Encode[L, R], Decode[L, R]]:
-    """Return what turns rows into JSON and back without loss; the types are of what is kept."""
-    row: type[Pending[L, R]] = Pending[left, right]  # type: ignore[valid-type]
-    return msgspec.json.Encoder().encode, msgspec.json.Decoder(row).decode
+def pending_codec(left: type[L], right: type[R]) -> RowCodec[Pending[L, R]]:
+    """Return how rows are written and read; the types are of what is kept."""
+    return row_codec(Pending[left, right])  # type: ignore[valid-type]
 
 
 _time_of: Final = attrgetter("time_ms")

@@ -8,9 +8,11 @@ its due time, behind the last event of a step.
 
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, get_origin
 
-from streams.operators.windows import T, Timed
+import msgspec
+
+from streams.operators.windows import T
 
 NEVER_MS: Final = 2**62
 """Of a row that has nothing to close."""
@@ -30,6 +32,34 @@ Fired: TypeAlias = tuple[V | None, list[R]]
 """What is left of a row, None for nothing; and what has closed."""
 Fire: TypeAlias = Callable[[str, V, int], Fired[V, R]]
 """Closes what is due of a key's row at a stream time: its `due_ms`, which is later afterwards."""
+
+
+class RowCodec(NamedTuple, Generic[V]):
+    """Rows as JSON, and back without loss; `due_ms` reads of a row's JSON nothing but that."""
+
+    encode: Callable[[V], bytes]
+    decode: Callable[[bytes], V]
+    due_ms: Callable[[bytes], int]
+
+
+class _Due(msgspec.Struct, frozen=True, gc=False):
+    due_ms: int
+
+
+class _DueFirst(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    due_ms: int
+
+
+def row_codec(row_type: Any) -> RowCodec[Any]:
+    """Return how rows of a msgspec type are written and read. One that is array-like has `due_ms` first."""
+    is_array = (get_origin(row_type) or row_type).__struct_config__.array_like
+    due: type[_Due | _DueFirst] = _DueFirst if is_array else _Due
+    decode_due = msgspec.json.Decoder(due).decode
+    return RowCodec(
+        msgspec.json.Encoder().encode,
+        msgspec.json.Decoder(row_type).decode,
+        lambda value: decode_due(value).due_ms,
+    )
 
 
 class Late(NamedTuple):
@@ -96,6 +126,3 @@ class TimedDict(dict[str, V], Generic[V]):
             if row.due_ms <= self.now_ms:
                 heappush(due, (row.due_ms, key))
         return closed
-
-
-__all__ = ["NEVER_MS", "Fire", "Fired", "Late", "Timed", "TimedDict", "TimedRow", "TimedRows"]

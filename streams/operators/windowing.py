@@ -13,7 +13,7 @@ from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from streams.operators.aggregates import Aggregate
-from streams.operators.timed import Fired, Late, TimedRows
+from streams.operators.timed import Fired, Late, RowCodec, TimedRows, row_codec
 from streams.operators.windows import T, TumblingWindows
 
 S = TypeVar("S")
@@ -82,17 +82,9 @@ class Windowed(NamedTuple, Generic[R]):
     value: R
 
 
-class RowCodec(NamedTuple, Generic[S]):
-    """Rows as compact JSON, and back."""
-
-    encode: Callable[[Open[S]], bytes]
-    decode: Callable[[bytes], Open[S]]
-
-
-def row_codec(aggregate: Aggregate[T, S, R]) -> RowCodec[S]:
+def open_codec(aggregate: Aggregate[T, S, R]) -> RowCodec[Open[S]]:
     """Return how rows with an aggregate's states are written and read."""
-    row_type = Open[aggregate.state_type]  # type: ignore[name-defined]
-    return RowCodec(msgspec.json.Encoder().encode, msgspec.json.Decoder(row_type).decode)
+    return row_codec(Open[aggregate.state_type])  # type: ignore[name-defined]
 
 
 class Aggregation(ABC, Generic[T, S, R]):

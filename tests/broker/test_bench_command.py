@@ -63,6 +63,28 @@ def test_kafka_streams_does_the_same_work_without_a_jdk(tmp_path: Path) -> None:
     assert row["events_per_s"] > 0
 
 
+@pytest.mark.timeout(600)
+def test_operators_are_measured_beside_those_of_kafka_streams(tmp_path: Path) -> None:
+    file, page = tmp_path / "operators.json", tmp_path / "performance.md"
+    asked = ["operators", "--quick", "--only", "session,outer,a", "--json", str(file)]
+    assert run(["bench", *asked]) == 0
+    rows = json.loads(file.read_bytes())["operators"]
+    assert [(row["operator"], row["label"], row["problems"]) for row in rows] == [
+        ("session 30 s", "headrace-eo", []),
+        ("session 30 s", "kafka-streams-eo", []),
+        ("outer join", "headrace-eo", []),
+        ("outer join", "kafka-streams-eo", []),
+        ("a million open, closing", "headrace-eo", []),
+        ("a million open, none closing", "headrace-eo", []),
+    ]
+    assert all(row["events_per_s"] > 0 for row in rows)
+
+    source = Path(__file__).parents[2] / "docs" / "performance.md"
+    page.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    assert run(["bench", "report", str(file), "--page", str(page)]) == 0
+    assert "| outer join | kafka-streams-eo |" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -71,6 +93,7 @@ def test_kafka_streams_does_the_same_work_without_a_jdk(tmp_path: Path) -> None:
         (["--points", "keys=5"], "'keys=5' is no point of a curve"),
         (["--points", "users=0"], "'users=0' is no point of a curve"),
         (["--points", "event_bytes=300"], "events have 200, 400, 1000 bytes, not 300"),
+        (["operators", "--only", "windows"], "no such operator: windows; there are tumbling"),
     ],
 )
 def test_words_that_mean_nothing_are_refused_before_anything_starts(

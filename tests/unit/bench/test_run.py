@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.results import Latency, Row, Run
-from bench.run import _main_latency, _summarize
+from bench.run import _main_latency, summarize
 
 
 def after(*rates: float) -> Row:
@@ -26,7 +26,7 @@ def after(*rates: float) -> Row:
 
 def test_the_median_counts_and_the_most_memory() -> None:
     row = after(100.0, 400.0, 200.0)
-    _summarize(row)
+    summarize(row)
     assert (row.events_per_s, row.events_per_s_lowest, row.events_per_s_highest) == (200, 100, 400)
     assert row.cpu_s_per_million == 5_000
     assert row.peak_rss_mb == 40
@@ -35,7 +35,7 @@ def test_the_median_counts_and_the_most_memory() -> None:
 def test_who_was_wrong_once_has_no_figures() -> None:
     row = after(100.0, 400.0)
     row.problems.append("its output is wrong")
-    _summarize(row)
+    summarize(row)
     assert (row.events_per_s, row.peak_rss_mb, row.runs) == (None, None, [])
 
 

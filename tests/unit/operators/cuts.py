@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeAlias
 from hypothesis import strategies as st
 
 from streams.operators.aggregates import Aggregate, fold
-from streams.operators.timed import NEVER_MS, Late, TimedDict
-from streams.operators.windowing import Aggregation, Open, RowCodec, Windowed, row_codec
+from streams.operators.timed import NEVER_MS, Late, RowCodec, TimedDict
+from streams.operators.windowing import Aggregation, Open, Windowed, open_codec
 
 
 class Event(NamedTuple):
@@ -98,7 +98,7 @@ def run(
     operator: Aggregation[Event, Any, Any], events: Sequence[Event], cuts: Iterable[int] = ()
 ) -> Run:
     """Add events up to each cut and fire then."""
-    rows = JsonRows(row_codec(operator._aggregate))
+    rows = JsonRows(open_codec(operator._aggregate))
     told, fired = [], []
     for begin, end in pairwise([0, *sorted(cuts), len(events)]):
         told.append(operator.add(events[begin:end], rows))

@@ -12,7 +12,7 @@ from streams.operators.windowing import (
     Open,
     Window,
     WindowAggregation,
-    row_codec,
+    open_codec,
 )
 from streams.operators.windows import TumblingWindows
 from tests.unit.operators.cuts import (
@@ -96,7 +96,7 @@ def test_of_updates_each_window_is_told_as_the_call_leaves_it() -> None:
 
 def test_rows_are_compact_json_with_states_of_the_aggregates_type() -> None:
     aggregate = several(n=count(), most=highest(lambda e: e.n), key=first(key_of, str))
-    codec = row_codec(aggregate)
+    codec = open_codec(aggregate)
     windows: tuple[Window[tuple[object, ...]], ...] = (
         Window(10, (2, None, (10, "a"))),
         Window(15, (1, 2**70, None), 17),

@@ -1,0 +1,1 @@
+"""The operators of event time, one by one, beside those of Kafka Streams."""

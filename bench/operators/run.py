@@ -1,0 +1,158 @@
+"""Measures operators: each kind's input once, and each system at it in turn, on one broker."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from bench.machine import this_machine
+from bench.operators.inputs import PAYMENTS, placed, records
+from bench.operators.kinds import KINDS, RESULTS, Kind
+from bench.operators.oracle import Key, Outcome, Placed, differences, outcomes, read_result
+from bench.operators.systems import HeadraceOperator, KafkaStreamsOperator
+from bench.processes import SystemFailedError
+from bench.results import OperatorRow, Results
+from bench.run import summarize
+from bench.stage import BROKER, Stage
+from bench.systems.system import BUILD, CannotMeasureError, label
+from bench.throughput import catch_up
+from bench.work import ORDERS
+from streams.broker import EmbeddedKafka
+from streams.errors import HeadraceError
+
+_PARTITIONS: Final = 4
+_System: TypeAlias = HeadraceOperator | KafkaStreamsOperator
+
+
+@dataclass(frozen=True)
+class OperatorsPlan:
+    """What is measured, and how often. `events` are those of a kind whose share is 1."""
+
+    kinds: Sequence[Kind]
+    events: int
+    runs: int
+    held_back_share: float
+    """Of the input's time: what closes in the last of it, Kafka Streams may not have told yet."""
+
+
+# In a twentieth of the input Kafka Streams, which looks for what has closed once a second, comes to it.
+FULL: Final = OperatorsPlan(KINDS, events=2_000_000, runs=3, held_back_share=0.05)
+QUICK: Final = OperatorsPlan(KINDS, events=20_000, runs=1, held_back_share=1.0)
+
+
+class OperatorsBench:
+    """One run of a plan; `say` is told each step, `save` is called whenever there is more."""
+
+    def __init__(
+        self,
+        plan: OperatorsPlan,
+        command: str,
+        say: Callable[[str], None],
+        save: Callable[[Results], None],
+    ) -> None:
+        self.results = Results(machine=this_machine(), command=command, finished_at="")
+        self._plan = plan
+        self._say = say
+        self._save = save
+
+    async def run(self) -> Results:
+        """Measure everything. Raises HeadraceError where the broker itself cannot be had."""
+        BUILD.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BUILD, prefix="run-") as temporary:
+            self._folder = Path(temporary)
+            data = self._folder / "kafka"
+            self._say(f"starting Kafka {self.results.machine.kafka}")
+            with EmbeddedKafka(data, properties=BROKER) as kafka:
+                for kind in self._plan.kinds:
+                    inputs = (ORDERS, PAYMENTS) if kind.is_join else (ORDERS,)
+                    async with Stage(kafka, data, inputs=inputs, outputs=(RESULTS,)) as self._stage:
+                        await self._measure(kind)
+                    self.results.finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+                    self._save(self.results)
+        return self.results
+
+    async def _measure(self, kind: Kind) -> None:
+        events = max(1_000, round(self._plan.events * kind.share))
+        self._say(f"{kind.name}: writing {events:,} events of {kind.users:,} users")
+        end_ms = round(time.time() * 1000)
+        await self._stage.fill(records(kind, events, end_ms), _PARTITIONS)
+        self._expected = await self._expect(kind)
+        self._end_ms = end_ms
+        begin_ms = min(outcome.due_ms for outcome in self._expected.values()) - 1
+        self._sure_ms = end_ms - round((end_ms - begin_ms) * self._plan.held_back_share)
+        rows = list(self._rows(kind, self._stage.total))
+        for number in range(self._plan.runs):
+            for system, row in rows:
+                await self._caught_up(system, row, f"run {number + 1} of {self._plan.runs}")
+        for _, row in rows:
+            summarize(row)
+
+    def _rows(self, kind: Kind, events: int) -> Iterator[tuple[_System, OperatorRow]]:
+        """Yield the systems that do a kind, made ready, with their rows."""
+        systems: list[_System] = [HeadraceOperator("exactly_once", kind=kind)]
+        if not kind.is_ours_alone:
+            systems.append(KafkaStreamsOperator("exactly_once", kind=kind))
+        for system in systems:
+            row = OperatorRow(
+                operator=kind.name, label=label(system), version="", events=events, users=kind.users
+            )
+            self.results.operators.append(row)
+            try:
+                row.version = system.prepare()
+            except CannotMeasureError as error:
+                self._problem(row, error)
+            yield system, row
+
+    async def _caught_up(self, system: _System, row: OperatorRow, what: str) -> None:
+        if row.problems:
+            return  # what has failed once is not tried for hours
+        shutil.rmtree(self._folder / "runs", ignore_errors=True)
+        folder = self._folder / "runs" / f"{row.label}-{time.monotonic_ns()}"
+        folder.mkdir(parents=True)
+        try:
+            run = await catch_up(self._stage, system, folder, lambda _: self._check(system))
+        except HeadraceError as error:
+            self._problem(row, error)
+            return
+        row.runs.append(run)
+        self._say(
+            f"{row.operator}: {row.label}: {what}: {run.events_per_s:,.0f} events/s, "
+            f"{run.cpu_s_per_million:.1f} CPU s per million, {run.peak_rss_mb:,.0f} MB; its results are right"
+        )
+
+    async def _check(self, system: _System) -> None:
+        """Compare a system's results with what must come of the input. Raises SystemFailedError."""
+        results = [
+            read_result(record.value)
+            for partition in range(_PARTITIONS)
+            async for some in self._stage.read([RESULTS], partition)
+            for record in some
+        ]
+        until_ms = self._sure_ms if isinstance(system, KafkaStreamsOperator) else self._end_ms
+        if wrong := list(differences(self._expected, results, until_ms=until_ms)):
+            raise SystemFailedError(f"{label(system)}: its results are wrong: {'; '.join(wrong)}")
+
+    async def _expect(self, kind: Kind) -> dict[Key, Outcome]:
+        expected: dict[Key, Outcome] = {}
+        for partition in range(_PARTITIONS):
+            orders = await self._placed(kind, ORDERS, partition)
+            payments = await self._placed(kind, PAYMENTS, partition) if kind.is_join else []
+            expected |= outcomes(kind, orders, payments)
+        return expected
+
+    async def _placed(self, kind: Kind, topic: str, partition: int) -> list[Placed]:
+        return [
+            placed(kind, record.value)
+            async for some in self._stage.read([topic], partition)
+            for record in some
+        ]
+
+    def _problem(self, row: OperatorRow, error: Exception) -> None:
+        row.problems.append(str(error))
+        self._say(f"PROBLEM {error}")

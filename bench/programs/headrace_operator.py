@@ -1,0 +1,170 @@
+"""`python -m bench.programs.headrace_operator NAME`: a worker of one flow, with one operator.
+
+It is written as a user would write it, of the same operators that the project's own flows use.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterable, Iterable
+from operator import attrgetter
+from typing import Any, Final, cast
+
+import msgspec
+
+from bench.operators.inputs import PAYMENTS
+from bench.operators.kinds import KINDS, RESULTS, Kind
+from bench.programs.headrace_orders import run_worker
+from streams.engine.api import App, Batch
+from streams.engine.definitions import Flow, TimedTable, Topic, Topology
+from streams.events import OrderCreated, PaymentCompleted
+from streams.operators.aggregates import count, several, total
+from streams.operators.joins import Joined, Pending, StreamJoin, pending_codec
+from streams.operators.joins import Kind as JoinKind
+from streams.operators.sessions import SessionAggregation, SessionWindows
+from streams.operators.sliding import SlidingAggregation, SlidingWindows
+from streams.operators.timed import Fired
+from streams.operators.windowing import (
+    Aggregation,
+    HoppingWindows,
+    Open,
+    WindowAggregation,
+    Windowed,
+    open_codec,
+)
+from streams.topics import ORDERS
+
+_order_id = attrgetter("data.order_id")
+_user_id = attrgetter("data.user_id")
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """A window with its orders and cents; or a pair of an order's and its payment's cents."""
+
+    key: str
+    start: int
+    end: int
+    left: int | None
+    right: int | None
+
+    @property
+    def event_id(self) -> str:
+        """Name it in errors."""
+        return f"{self.key}@{self.start}"
+
+    @property
+    def timestamp(self) -> int:
+        """Return its time, ms."""
+        return self.end
+
+
+_RESULTS: Final = Topic(RESULTS, events=(Result,), key=attrgetter("key"))
+
+
+def _cents(event: OrderCreated | PaymentCompleted) -> int:
+    return round((event.data.amount or 0) * 100)
+
+
+# --- windows --------------------------------------------------------------------------------------
+
+_counted: Final = several(orders=count(), cents=total(_cents))
+
+
+def _aggregation(kind: Kind) -> Aggregation[OrderCreated, Any, Any]:
+    if kind.operator == "session":
+        sessions = SessionWindows(gap_ms=kind.size_ms, grace_ms=kind.grace_ms)
+        return SessionAggregation(sessions, _counted, key=_user_id)
+    if kind.operator == "sliding":
+        sliding = SlidingWindows(difference_ms=kind.size_ms, grace_ms=kind.grace_ms)
+        return SlidingAggregation(sliding, _counted, key=_user_id)
+    windows = HoppingWindows(kind.size_ms, kind.advance_ms, kind.grace_ms)
+    return WindowAggregation(windows, _counted, key=_user_id)
+
+
+def _windows_flow(kind: Kind) -> Flow:
+    aggregation = _aggregation(kind)
+    table = TimedTable("windows", *open_codec(_counted))
+
+    def take(orders: Iterable[OrderCreated], rows: Any) -> None:
+        aggregation.add(orders, rows)
+
+    def close(key: str, row: Open[Any], now_ms: int) -> Fired[Open[Any], Result]:
+        left, closed = aggregation.fire(key, row, now_ms)
+        return left, list(map(_window, closed))
+
+    def register(app: App[object]) -> None:
+        @app.agent(ORDERS)
+        async def windows(batches: AsyncIterable[Batch]) -> None:
+            async for batch in batches:
+                batch.run(take, batch.of(OrderCreated), table)
+
+    return Flow(register, "windows", reads=(ORDERS,), keeps=table, fires=close, emits=_RESULTS)
+
+
+def _window(closed: Windowed[Any]) -> Result:
+    did = closed.value
+    return Result(closed.key, closed.start_ms, closed.end_ms, did["orders"], did["cents"])
+
+
+# --- joins ----------------------------------------------------------------------------------------
+
+
+def _join_flow(kind: Kind) -> Flow:
+    orders = Topic("orders", events=(OrderCreated,), key=_order_id)
+    payments = Topic(PAYMENTS, events=(PaymentCompleted,), key=_order_id)
+    join = StreamJoin[int, int](
+        kind=cast("JoinKind", kind.operator),
+        before_ms=0,
+        after_ms=kind.size_ms,
+        grace_ms=kind.grace_ms,
+        left_key=_order_id,
+        right_key=_order_id,
+        keep_left=_cents,
+        keep_right=_cents,
+    )
+    table = TimedTable("pairs", *pending_codec(int, int))
+
+    def take_orders(events: Iterable[OrderCreated], rows: Any) -> list[Result]:
+        return list(map(_pair, join.add_left(events, rows)))
+
+    def take_payments(events: Iterable[PaymentCompleted], rows: Any) -> list[Result]:
+        return list(map(_pair, join.add_right(events, rows)))
+
+    def close(key: str, row: Pending[int, int], now_ms: int) -> Fired[Pending[int, int], Result]:
+        left, unmatched = join.fire(key, row, now_ms)
+        return left, list(map(_pair, unmatched))
+
+    def register(app: App[object]) -> None:
+        async def of_orders(batches: AsyncIterable[Batch]) -> None:
+            async for batch in batches:
+                batch.run(take_orders, batch.of(OrderCreated), table)
+
+        async def of_payments(batches: AsyncIterable[Batch]) -> None:
+            async for batch in batches:
+                batch.run(take_payments, batch.of(PaymentCompleted), table)
+
+        of_orders.__name__ = of_payments.__name__ = "pairs"
+        app.agent(orders)(of_orders)
+        app.agent(payments)(of_payments)
+
+    return Flow(
+        register, "pairs", reads=(orders, payments), keeps=table, fires=close, emits=_RESULTS
+    )
+
+
+def _pair(joined: Joined[int, int]) -> Result:
+    return Result(joined.key, 0, 0, joined.left, joined.right)
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+def main(name: str) -> None:
+    """Run a worker of the kind of this name until SIGTERM."""
+    kind = next(kind for kind in KINDS if kind.name == name)
+    flow = _join_flow(kind) if kind.is_join else _windows_flow(kind)
+    run_worker(Topology((flow,), dead_letters="dead-letters"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

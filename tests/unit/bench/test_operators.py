@@ -1,0 +1,174 @@
+"""Operators are judged by a second, direct reading of what each is; it tells every way to be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.operators.inputs import PAYMENTS, placed, records
+from bench.operators.kinds import KINDS, Kind, Operator
+from bench.operators.oracle import (
+    NOT_YET_MS,
+    Key,
+    Outcome,
+    Placed,
+    ResultJson,
+    differences,
+    outcomes,
+)
+from bench.operators.page import times_of_others
+from bench.page import OPERATORS_BEGIN, OPERATORS_END, write_page
+from bench.results import OperatorRow, Results
+from bench.work import ORDERS
+from tests.unit.bench.test_page import MACHINE
+
+END_MS = 1_763_715_600_000
+
+
+def kind(operator: Operator, size_ms: int, advance_ms: int = 0) -> Kind:
+    """Return an operator with a grace of 5 ms."""
+    return Kind(name="a", operator=operator, size_ms=size_ms, advance_ms=advance_ms, grace_ms=5)
+
+
+def counted(of: Kind, *times_ms: int, until_ms: int = 1_000) -> dict[int, tuple[int, int]]:
+    """Return orders and cents of a user's windows by start; the order at t is of t cents."""
+    orders = [Placed("u", time_ms, time_ms) for time_ms in times_ms]
+    found = outcomes(of, [*orders, Placed("other", until_ms, 0)], [])
+    return {
+        start: (one.value[0] or 0, one.value[1] or 0)
+        for (key, start), one in found.items()
+        if key == "u"
+    }
+
+
+#           0         10        20        30        40
+# orders        4        11 13            28
+# tumbling  |--------||--------||--------|
+def test_tumbling_windows_lie_side_by_side() -> None:
+    assert counted(kind("tumbling", 10, 10), 13, 4, 11, 28) == {0: (1, 4), 10: (2, 24), 20: (1, 28)}
+
+
+#           0         10        20
+# orders               11
+# hopping        [5 .. 14]
+#                     [10 .. 19]
+def test_hopping_windows_hold_an_order_each() -> None:
+    assert counted(kind("hopping", 10, 5), 11) == {5: (1, 11), 10: (1, 11)}
+
+
+#           0         10        20        30
+# orders               11 13              30
+# sliding    [1 .. 11]
+#              [3 .. 13]
+#                      [12 .. 22]
+#                              [20 .. 30]
+def test_sliding_windows_end_or_begin_at_orders() -> None:
+    assert counted(kind("sliding", 10), 13, 11, 30) == {
+        1: (1, 11),
+        3: (2, 24),
+        12: (1, 13),
+        20: (1, 30),
+    }
+
+
+#           0         10        20
+# orders      2     9    14          26
+# sessions    [----------]           [
+def test_a_session_ends_where_nothing_follows_within_its_gap() -> None:
+    assert counted(kind("session", 7), 9, 26, 2, 14) == {2: (3, 25), 26: (1, 26)}
+
+
+def test_what_closes_after_the_last_order_is_not_there_yet() -> None:
+    found = outcomes(kind("tumbling", 10, 10), [Placed("u", 1, 1), Placed("u", 15, 1)], [])
+    assert {start: one.due_ms for (_, start), one in found.items()} == {0: 15, 10: NOT_YET_MS}
+
+
+def test_orders_and_payments_are_paired_and_an_outer_join_tells_the_others() -> None:
+    orders = [Placed("o-1", 0, 100), Placed("o-2", 0, 200), Placed("o-3", 200, 300)]
+    payments = [Placed("o-1", 10, 100), Placed("o-2", 11, 200), Placed("x", 5, 500)]
+    inner = outcomes(kind("inner", 10), orders, payments)
+    assert inner == {("o-1", 0): Outcome((100, 100, 0), 10)}
+    outer = outcomes(kind("outer", 10), orders[::2], payments[::2])
+    assert outer == inner | {
+        ("o-3", 0): Outcome((300, None, 0), NOT_YET_MS),
+        ("x", 0): Outcome((None, 500, 0), 5 + 10 + 5 + 1),
+    }
+
+
+EXPECTED: dict[Key, Outcome] = {
+    ("u", 0): Outcome((1, 5, 10), 15),
+    ("u", 10): Outcome((2, 9, 20), 25),
+}
+
+
+def result(start: int, left: int, right: int) -> ResultJson:
+    """Return a window of ten ms."""
+    return ResultJson("u", start, start + 10, left, right)
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        ([result(0, 1, 5)], ["('u', 10): missing"]),
+        ([result(0, 1, 5), result(10, 2, 9), result(0, 1, 5)], ["('u', 0): told twice"]),
+        ([result(0, 1, 6), result(10, 2, 9)], ["('u', 0): (1, 6, 10), not (1, 5, 10)"]),
+        (
+            [result(0, 1, 5), result(10, 2, 9), result(20, 1, 1)],
+            ["('u', 20): (1, 1, 30), not None"],
+        ),
+        ([result(10, 2, 9), result(0, 1, 5)], []),
+    ],
+    ids=["missing", "twice", "other", "made up", "right"],
+)
+def test_wrong_results_are_told(results: list[ResultJson], said: list[str]) -> None:
+    assert list(differences(EXPECTED, results, until_ms=25)) == said
+
+
+def test_what_may_be_held_back_may_be_missing() -> None:
+    assert list(differences(EXPECTED, [result(0, 1, 5)], until_ms=24)) == []
+
+
+def test_of_many_wrong_results_the_first_are_told() -> None:
+    many = [result(start, 1, 1) for start in range(100, 200, 10)]
+    assert list(differences({}, many, until_ms=0))[3:] == ["and 7 more"]
+
+
+@pytest.mark.parametrize("of", KINDS, ids=lambda of: of.name)
+def test_every_input_ends_with_results_and_has_nothing_late(of: Kind) -> None:
+    stream_ms: dict[str, int] = {}
+    events: dict[str, list[Placed]] = {ORDERS: [], PAYMENTS: []}
+    for topic, key, value in records(of, 20_000, END_MS):
+        one = placed(of, value)
+        assert one.key == key.decode()
+        stream_ms[topic] = max(stream_ms.get(topic, 0), one.time_ms)
+        assert one.time_ms > stream_ms[topic] - of.grace_ms
+        events[topic].append(one)
+    found = outcomes(of, events[ORDERS], events[PAYMENTS]).values()
+    if of.size_ms < 100_000:
+        assert sum(one.due_ms < NOT_YET_MS for one in found) > len(found) / 2
+
+
+def rows() -> list[OperatorRow]:
+    """Return an operator of two systems, and one of ours alone."""
+    figures = {"a": (300.0, 100.0), "b": (50.0, None)}
+    return [
+        OperatorRow(operator=name, label=label, version="1", events=10, users=3, events_per_s=rate)
+        for name, rates in figures.items()
+        for label, rate in zip(("headrace-eo", "kafka-streams-eo"), rates, strict=True)
+        if rate
+    ]
+
+
+def test_operators_have_a_place_of_their_own_on_the_page(tmp_path: Path) -> None:
+    results = Results(machine=MACHINE, command="c", finished_at="now", operators=rows())
+    assert times_of_others(results) == {"a": 3.0}
+    page = tmp_path / "performance.md"
+    page.write_text(f"before\n\n{OPERATORS_BEGIN}\nold\n{OPERATORS_END}\n\nafter\n", "utf-8")
+    write_page(results, page)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| a | kafka-streams-eo | 100 |  | 3.0 times as many |" in text
+    assert not (tmp_path / "pictures").exists()
