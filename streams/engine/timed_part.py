@@ -5,8 +5,10 @@ is in it, and those that are changed and due no later, wait here in a heap, in t
 are due. So firing costs per row that is due, not per row that is open (decision 0023).
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
+from itertools import repeat
 from typing import Any, Final, TypeVar
 
 from streams.engine.definitions import Flow, TimedTable
@@ -30,7 +32,7 @@ class TimedPart(TablePart[V]):
     """One partition's rows of a timed table."""
 
     __slots__ = (
-        "_begun_ms", "_due", "_floor_ms", "_heard_ms", "_loaded_to_ms", "_queued", "_removed_to_ms",
+        "_begun_ms", "_due", "_heard_ms", "_loaded_to_ms", "_queued", "_removed_to_ms",
         "_turns_ms", "has_due", "late_events", "stream_time_ms",
     )  # fmt: skip
 
@@ -49,8 +51,7 @@ class TimedPart(TablePart[V]):
         self._begun_ms = 0
         """Stream time as this step began: that of the inputs' other events depends on their turns."""
         self._turns_ms: Sequence[int] = ()
-        self._floor_ms = 0
-        """Below no event's turn in the running rule."""
+        """Stream time at the turn of each event of the running rule."""
         self._due: list[tuple[int, str]] = []
         """A heap of due time, or its minute, and key; what has changed since is found out when it is due."""
         self._queued: set[tuple[int, str]] = set()
@@ -77,20 +78,14 @@ class TimedPart(TablePart[V]):
 
     def turns(self, events: Iterable[T]) -> Iterator[tuple[T, int]]:
         """Yield each event that the rule was given with stream time at its turn, ms."""
-        floor_ms = self._floor_ms
-        turns_ms = iter(self._turns_ms)
-        for event in events:
-            if (turn_ms := next(turns_ms, None)) is None:
-                break
-            yield event, max(floor_ms, turn_ms)
-        else:
-            if next(turns_ms, None) is None:
-                return
-        msg = (
-            f"the rule of table {self.table.name} asks for the turns of other events than it was given: "
-            f"filter behind turns()"
-        )
-        raise DefinitionError(msg)
+        given = events if isinstance(events, Sequence) else list(events)
+        if len(given) != len(self._turns_ms):
+            msg = (
+                f"the rule of table {self.table.name} asks for the turns of other events than it was given: "
+                f"filter behind turns()"
+            )
+            raise DefinitionError(msg)
+        return zip(given, self._turns_ms, strict=True)
 
     def is_late(self, late: Late) -> None:
         """Take note of an event that was not used."""
@@ -108,8 +103,9 @@ class TimedPart(TablePart[V]):
 
         `alone`: no other input has turns in this step, so all that came before in it is before them.
         """
-        self._turns_ms = turns_ms
-        self._floor_ms = self.stream_time_ms if alone else self._begun_ms
+        floor_ms = self.stream_time_ms if alone else self._begun_ms
+        below = bisect_left(turns_ms, floor_ms)  # turns never fall
+        self._turns_ms = [*repeat(floor_ms, below), *turns_ms[below:]] if below else turns_ms
 
     @property
     def late(self) -> int:

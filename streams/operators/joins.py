@@ -116,7 +116,7 @@ class StreamJoin(Generic[L, R]):
             if (time_ms := getattr(self, name)) < 0:
                 raise ValueError(f"a join's {name} is 0 or more, not {time_ms}")
 
-    @property
+    @cached_property
     def kept_ms(self) -> int:
         """How far stream time goes past a record before nothing on time can match it."""
         # A right record that matches the left one at l has r <= l + after, and is on time only while
@@ -192,22 +192,30 @@ class StreamJoin(Generic[L, R]):
             key, value = own.key(event), own.keep(event)
             if (buffers := changed.get(key)) is None:
                 buffers = changed[key] = _buffers(rows.get(key))
-            others = buffers[other.place]
-            begin = bisect_left(others, first_ms, key=_time_of)
-            end = bisect_right(others, last_ms, begin, key=_time_of)
+            mine, others = buffers[own.place], buffers[other.place]
+            begin = end = 0
+            if others:
+                begin = bisect_left(others, first_ms, key=_time_of)
+                end = bisect_right(others, last_ms, begin, key=_time_of)
             if other.shows_unmatched:
                 for place in range(begin, end):
                     if not (entry := others[place]).has_matched:
                         others[place] = Entry(entry.time_ms, True, entry.value)
-            has_matched = own.shows_unmatched and begin < end
-            insort_right(buffers[own.place], Entry(time_ms, has_matched, value), key=_time_of)
+            entry = Entry(time_ms, own.shows_unmatched and begin < end, value)
+            if mine and mine[-1].time_ms > time_ms:
+                insort_right(mine, entry, key=_time_of)
+            else:
+                mine.append(entry)
             yield key, value, others[begin:end]
         for key, (lefts, rights) in changed.items():
             rows[key] = self._row(tuple(lefts), tuple(rights))
 
     def _row(self, lefts: tuple[Entry[L], ...], rights: tuple[Entry[R], ...]) -> Pending[L, R]:
         """Return the row of what may still match: of one record or more."""
-        oldest_ms = min(side[0].time_ms for side in (lefts, rights) if side)
+        if lefts and rights:
+            oldest_ms = min(lefts[0].time_ms, rights[0].time_ms)
+        else:
+            oldest_ms = (lefts or rights)[0].time_ms
         return Pending(oldest_ms + self.kept_ms + 1, lefts, rights)
 
 

@@ -8,7 +8,8 @@ its own turn, also where `fire` has not yet taken what has closed before.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from operator import attrgetter
+from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,6 +19,7 @@ from streams.operators.windows import T, TumblingWindows
 
 S = TypeVar("S")
 R = TypeVar("R")
+_start_ms: Final = attrgetter("start_ms")
 Emits: TypeAlias = Literal["final", "updates"]
 """Each window's result once, when it closes; or its latest value whenever events have changed it."""
 
@@ -50,11 +52,6 @@ class HoppingWindows:
                 f"advance_ms {self.advance_ms} is above size_ms {self.size_ms}: "
                 "events between two windows would be in none"
             )
-
-    def first_start_ms(self, event_time_ms: int) -> int:
-        """Return the start of the first window that holds an event time."""
-        latest_ms = event_time_ms - self.size_ms + self.advance_ms
-        return latest_ms - latest_ms % self.advance_ms if latest_ms > 0 else 0
 
 
 class Window(msgspec.Struct, Generic[S], frozen=True, array_like=True, gc=False):
@@ -119,18 +116,20 @@ class _Changed(dict[int, S], Generic[S]):
 
     def __init__(self, row: Open[S] | None, initial: S) -> None:
         super().__init__()
-        self.before = {window.start_ms: window for window in row.windows} if row else {}
+        self.before = row.windows if row else ()
         self.initial = initial
 
     def __missing__(self, start_ms: int) -> S:
-        window = self.before.get(start_ms)
-        return self.initial if window is None else window.state
+        for window in self.before:  # a few
+            if window.start_ms == start_ms:
+                return window.state
+        return self.initial
 
     def windows(self) -> tuple[Window[S], ...]:
-        after = self.before | {
-            start_ms: Window(start_ms, state) for start_ms, state in self.items()
-        }
-        return tuple([after[start_ms] for start_ms in sorted(after)])
+        windows = [window for window in self.before if window.start_ms not in self]
+        windows += [Window(start_ms, state) for start_ms, state in self.items()]
+        windows.sort(key=_start_ms)
+        return tuple(windows)
 
 
 class WindowAggregation(Aggregation[T, S, R]):
@@ -157,12 +156,14 @@ class WindowAggregation(Aggregation[T, S, R]):
     def add(self, events: Iterable[T], rows: TimedRows[Open[S]]) -> list[Windowed[R]]:
         """See Aggregation."""
         key_of, add, initial = self._key, self._aggregate.add, self._aggregate.initial
-        first_start_ms, advance_ms = self._windows.first_start_ms, self._windows.advance_ms
-        lives_ms = self._lives_ms
+        advance_ms, lives_ms = self._windows.advance_ms, self._lives_ms
+        before_ms = self._windows.size_ms - advance_ms
         changed_of: dict[str, _Changed[S]] = {}
         for event, now_ms in rows.turns(events):
             time_ms = event.timestamp
-            start_ms = first_start_ms(time_ms)
+            # The first window that holds it: in line, as this is done for each event.
+            start_ms = max(time_ms - before_ms, 0)
+            start_ms -= start_ms % advance_ms
             if start_ms + lives_ms <= now_ms:
                 start_ms = self._late(event, start_ms, now_ms, rows)
                 if start_ms > time_ms:
