@@ -125,10 +125,15 @@ public final class OperatorStreams {
     return both;
   }
 
+  // Windows that have closed are told once a second of the clock, from the store, which forgets by event
+  // time: with its default retention those of a fast catching-up are gone before they were told.
+  private static final Duration RETENTION = Duration.ofHours(1);
+
   private static Materialized<String, Counted, WindowStore<Bytes, byte[]>> windowStore() {
     return Materialized.<String, Counted, WindowStore<Bytes, byte[]>>as("windows")
         .withKeySerde(Serdes.String())
         .withValueSerde(json(Counted.class))
+        .withRetention(RETENTION)
         .withCachingEnabled();
   }
 
@@ -149,6 +154,7 @@ public final class OperatorStreams {
                 Materialized.<String, Counted, SessionStore<Bytes, byte[]>>as("windows")
                     .withKeySerde(Serdes.String())
                     .withValueSerde(json(Counted.class))
+                    .withRetention(RETENTION)
                     .withCachingEnabled());
       case "sliding":
         return orders

@@ -180,6 +180,6 @@ class WindowedColumnPart(ColumnPart[V]):
 
 def check_sizes(table: Table[Any], rows: Sequence[EncodedRow], longest: int) -> None:
     """Raise TooLargeError for a row that the broker would not take."""
-    size = max(len(key) + len(value or b"") for key, value in rows)
+    size = max((len(key) + len(value or b"") for key, value in rows), default=0)
     if size > longest:
         raise TooLargeError(f"a row of {table.name} has {size} bytes, the limit is {longest}")

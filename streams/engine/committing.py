@@ -60,7 +60,7 @@ def _encoded(task: Task, table: Table[Any], changes: Changes) -> list[EncodedRow
         if isinstance(changes, ChangedColumns):
             rows = changes.encoded(task.longest)
         else:
-            rows = [task.row(table, key, row) for key, row in changes.items()]
+            rows = task.rows(table, changes)
         return sorted(rows, key=_KEY)
     except Exception as error:
         msg = f"a row of {table.name} cannot be written: {error!r}"

@@ -20,7 +20,12 @@ from streams.engine.batch import Batch, Failure
 from streams.engine.clock import Clock
 from streams.engine.cluster import Cluster, Producer
 from streams.engine.codec import Codec
-from streams.engine.column_part import ColumnPart, WindowedColumnPart, check_sizes
+from streams.engine.column_part import (
+    ColumnPart,
+    EncodedRow,
+    WindowedColumnPart,
+    check_sizes,
+)
 from streams.engine.config import RECORD_OVERHEAD_BYTES, EngineConfig
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.epoch import Counts, Epoch
@@ -385,17 +390,24 @@ class Task:
                 continue
             for key, row in self.parts[table.name].batch_changes().items():
                 try:
-                    self.row(table, key, row)
+                    self.rows(table, {key: row})
                 except TooLargeError as error:
                     return Failure(flow, error, Reason.TOO_LARGE)
                 except Exception as error:  # noqa: BLE001 - whatever encoding a row raises
                     return Failure(flow, error)
         return None
 
-    def row(self, table: Table[Any], key: Any, row: Any) -> tuple[bytes, bytes | None]:
-        """Return a row as changelog and disk have it. Raises TooLargeError, or what its encoding does."""
-        encoded = (table.key_text(key).encode(), None if row is None else table.encode(row))
-        check_sizes(table, [encoded], self.longest)
+    def rows(self, table: Table[Any], changes: Mapping[Any, Any]) -> list[EncodedRow]:
+        """Return rows, None for no more, as changelog and disk have them.
+
+        Raises TooLargeError, or what their encoding does.
+        """
+        key_text, encode = table.key_text, table.encode
+        encoded = [
+            (key_text(key).encode(), None if row is None else encode(row))
+            for key, row in changes.items()
+        ]
+        check_sizes(table, encoded, self.longest)
         return encoded
 
     def undo(self) -> None:

@@ -7,6 +7,7 @@ and `last` among events of the same time.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from types import GenericAlias
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -37,6 +38,16 @@ class Aggregate(Generic[E_contra, S, R_co]):
     result: Callable[[S], R_co]
     state_type: Any
     """What msgspec reads a state as."""
+    add_many: Callable[[S, Sequence[E_contra]], S] | None = None
+    """What `add` makes of a state and one event after the other, where that can be had for less."""
+
+    def add_all(self, state: S, events: Sequence[E_contra]) -> S:
+        """Return a state with one event or more added, in their order."""
+        if len(events) == 1:
+            return self.add(state, events[0])
+        if self.add_many is None:
+            return reduce(self.add, events, state)
+        return self.add_many(state, events)
 
 
 def fold(
@@ -52,12 +63,26 @@ def fold(
 
 def count() -> Aggregate[Any, int, int]:
     """Return how many events there are."""
-    return Aggregate(0, lambda n, _: n + 1, lambda a, b: a + b, _as_it_is, int)
+    return Aggregate(
+        0,
+        lambda n, _: n + 1,
+        lambda a, b: a + b,
+        _as_it_is,
+        int,
+        add_many=lambda n, events: n + len(events),
+    )
 
 
 def total(of: Callable[[E], int]) -> Aggregate[E, int, int]:
     """Return the sum of the events' values."""
-    return Aggregate(0, lambda n, event: n + of(event), lambda a, b: a + b, _as_it_is, int)
+    return Aggregate(
+        0,
+        lambda n, event: n + of(event),
+        lambda a, b: a + b,
+        _as_it_is,
+        int,
+        add_many=lambda n, events: n + sum(map(of, events)),
+    )
 
 
 def lowest(of: Callable[[E], int]) -> Aggregate[E, int | None, int | None]:
@@ -162,8 +187,16 @@ def several(**aggregates: Aggregate[E, Any, Any]) -> Aggregate[E, tuple[Any, ...
     def result(states: tuple[Any, ...]) -> dict[str, Any]:
         return {name: of(state) for (name, of), state in zip(results, states, strict=True)}
 
+    adds_all = [part.add_all for part in parts]
+
+    def add_many(states: tuple[Any, ...], events: Sequence[E]) -> tuple[Any, ...]:
+        return tuple(
+            [add_all(state, events) for add_all, state in zip(adds_all, states, strict=True)]
+        )
+
     state_type = GenericAlias(tuple, tuple(part.state_type for part in parts))
-    return Aggregate(tuple(part.initial for part in parts), add, merge, result, state_type)
+    initial = tuple(part.initial for part in parts)
+    return Aggregate(initial, add, merge, result, state_type, add_many)
 
 
 def _adds(
@@ -193,7 +226,7 @@ def _value(state: _Dated[V]) -> V | None:
 
 
 def _chosen(
-    of: Callable[[E], int], choose: Callable[[int, int], int]
+    of: Callable[[E], int], choose: Callable[..., int]
 ) -> Aggregate[E, int | None, int | None]:
     def add(state: int | None, event: E) -> int | None:
         return of(event) if state is None else choose(state, of(event))
@@ -203,4 +236,8 @@ def _chosen(
             return b if a is None else a
         return choose(a, b)
 
-    return Aggregate(None, add, merge, _as_it_is, int | None)
+    def add_many(state: int | None, events: Sequence[E]) -> int:
+        chosen = choose(*map(of, events))
+        return chosen if state is None else choose(state, chosen)
+
+    return Aggregate(None, add, merge, _as_it_is, int | None, add_many)

@@ -1,12 +1,22 @@
 """Aggregates by key and session: a run of events of which none is far from the next."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from streams.operators.aggregates import Aggregate
 from streams.operators.timed import Fired, Late, TimedRows
-from streams.operators.windowing import Aggregation, Emits, Open, Window, Windowed, at_least
+from streams.operators.windowing import (
+    Aggregation,
+    Emits,
+    Open,
+    Turned,
+    Window,
+    Windowed,
+    at_least,
+    by_key,
+)
 from streams.operators.windows import T
 
 S = TypeVar("S")
@@ -62,26 +72,80 @@ class SessionAggregation(Aggregation[T, S, R | None]):
 
     def add(self, events: Iterable[T], rows: TimedRows[Open[S]]) -> list[Windowed[R | None]]:
         """See Aggregation."""
-        key_of, gap_ms, lives_ms = self._key, self._gap_ms, self._lives_ms
+        turned = list(rows.turns(events))
+        if not turned:
+            return []
+        oldest_ms = min([event.timestamp for event, _ in turned])
+        if oldest_ms < turned[-1][1] - self._lives_ms:
+            return self._put(self._some_late(turned, rows), rows)
         sessions_of: dict[str, _Sessions[S]] = {}
-        for event, now_ms in rows.turns(events):
-            time_ms = event.timestamp
-            key = key_of(event)
-            sessions = sessions_of.get(key)
-            if sessions is None:
-                sessions = _Sessions(rows.get(key))
-            closed_ms = now_ms - lives_ms
-            # Those that have closed are not merged, though they may be here still.
-            low_ms, high_ms = max(time_ms - gap_ms, closed_ms), time_ms + gap_ms
-            near = [one for one in sessions if one.last_ms >= low_ms and one.start_ms <= high_ms]
-            if time_ms < closed_ms and not near:
-                rows.is_late(Late(event, time_ms, time_ms + 1, closed_ms - time_ms - 1))
-                continue
-            for one in near:
-                sessions.remove(one)
-            sessions.append(self._joined(near, event))
-            sessions_of[key] = sessions
+        for key, of_key in by_key(turned, self._key).items():
+            sessions = sessions_of[key] = _Sessions(rows.get(key))
+            for run in self._runs(of_key):
+                self._add_run(run, sessions)
         return self._put(sessions_of, rows)
+
+    def _some_late(
+        self, turned: Iterable[Turned[T]], rows: TimedRows[Open[S]]
+    ) -> dict[str, _Sessions[S]]:
+        """Add events in their order, so that the late are told in it; return what has changed."""
+        sessions_of: dict[str, _Sessions[S]] = {}
+        for event, now_ms in turned:
+            key, time_ms = self._key(event), event.timestamp
+            sessions = sessions_of.get(key) or _Sessions(rows.get(key))
+            if self._add_one(event, now_ms, sessions):
+                sessions_of[key] = sessions
+            else:
+                by_ms = now_ms - self._lives_ms - time_ms - 1
+                rows.is_late(Late(event, time_ms, time_ms + 1, by_ms))
+        return sessions_of
+
+    def _runs(self, turned: Sequence[Turned[T]]) -> Iterator[Sequence[Turned[T]]]:
+        """Cut a key's events into runs in order of time, without a gap in them."""
+        begin = 0
+        for at, ((before, _), (event, _)) in enumerate(pairwise(turned), 1):
+            if not 0 <= event.timestamp - before.timestamp <= self._gap_ms:
+                yield turned[begin:at]
+                begin = at
+        yield turned[begin:] if begin else turned
+
+    def _add_run(self, run: Sequence[Turned[T]], sessions: _Sessions[S]) -> None:
+        """Add a run of which no event is late: at once, where one after the other would come to the same."""
+        events = [event for event, _ in run]
+        first_ms, last_ms = events[0].timestamp, events[-1].timestamp
+        gap_ms, aggregate = self._gap_ms, self._aggregate
+        near = [
+            one
+            for one in sessions
+            if one.last_ms >= first_ms - gap_ms and one.start_ms <= last_ms + gap_ms
+        ]
+        if not near:
+            state = aggregate.add_all(aggregate.initial, events)
+            sessions.append(Window(first_ms, state, last_ms))
+            return
+        one = near[0]
+        is_open = one.last_ms >= run[-1][1] - self._lives_ms
+        if len(near) == 1 and is_open and one.start_ms <= first_ms + gap_ms:
+            sessions.remove(one)
+            state = aggregate.add_all(one.state, events)
+            start_ms, end_ms = min(one.start_ms, first_ms), max(one.last_ms, last_ms)
+            sessions.append(Window(start_ms, state, end_ms))
+            return
+        for event, now_ms in run:
+            self._add_one(event, now_ms, sessions)
+
+    def _add_one(self, event: T, now_ms: int, sessions: _Sessions[S]) -> bool:
+        """Add an event to a key's sessions; return False if it is late and nothing was done."""
+        time_ms, closed_ms = event.timestamp, now_ms - self._lives_ms
+        # Those that have closed are not merged, though they may be here still.
+        low_ms, high_ms = max(time_ms - self._gap_ms, closed_ms), time_ms + self._gap_ms
+        near = [one for one in sessions if one.last_ms >= low_ms and one.start_ms <= high_ms]
+        if time_ms < closed_ms and not near:
+            return False
+        for one in near:
+            sessions.remove(one)
+        sessions.append(self._joined(near, event))
+        return True
 
     def _joined(self, near: list[Window[S]], event: T) -> Window[S]:
         """Return the session that sessions become with an event that is near all of them."""

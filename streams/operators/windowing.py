@@ -6,7 +6,8 @@ its own turn, also where `fire` has not yet taken what has closed before.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
@@ -84,6 +85,20 @@ def open_codec(aggregate: Aggregate[T, S, R]) -> RowCodec[Open[S]]:
     return row_codec(Open[aggregate.state_type])  # type: ignore[name-defined]
 
 
+Turned: TypeAlias = tuple[T, int]
+"""An event with stream time at its turn, ms."""
+
+
+def by_key(
+    turned: Iterable[Turned[T]], key_of: Callable[[T], str]
+) -> Mapping[str, Sequence[Turned[T]]]:
+    """Return events by key, in their order."""
+    found: defaultdict[str, list[Turned[T]]] = defaultdict(list)
+    for each in turned:
+        found[key_of(each[0])].append(each)
+    return found
+
+
 class Aggregation(ABC, Generic[T, S, R]):
     """An operator that aggregates events by key and window."""
 
@@ -155,36 +170,69 @@ class WindowAggregation(Aggregation[T, S, R]):
 
     def add(self, events: Iterable[T], rows: TimedRows[Open[S]]) -> list[Windowed[R]]:
         """See Aggregation."""
-        key_of, add, initial = self._key, self._aggregate.add, self._aggregate.initial
-        advance_ms, lives_ms = self._windows.advance_ms, self._lives_ms
-        before_ms = self._windows.size_ms - advance_ms
+        initial = self._aggregate.initial
         changed_of: dict[str, _Changed[S]] = {}
-        for event, now_ms in rows.turns(events):
-            time_ms = event.timestamp
-            # The first window that holds it: in line, as this is done for each event.
-            start_ms = max(time_ms - before_ms, 0)
-            start_ms -= start_ms % advance_ms
-            if start_ms + lives_ms <= now_ms:
-                start_ms = self._late(event, start_ms, now_ms, rows)
-                if start_ms > time_ms:
-                    continue
-            key = key_of(event)
-            changed = changed_of.get(key)
-            if changed is None:
-                changed = changed_of[key] = _Changed(rows.get(key), initial)
-            while start_ms <= time_ms:
-                changed[start_ms] = add(changed[start_ms], event)
-                start_ms += advance_ms
+        for key, turned in by_key(self._on_time(events, rows), self._key).items():
+            changed = changed_of[key] = _Changed(rows.get(key), initial)
+            if len(turned) == 1 or not self._add_at_once(turned, changed):
+                self._add_one_by_one(turned, changed)
         return self._put(changed_of, rows)
 
-    def _late(self, event: T, start_ms: int, now_ms: int, rows: TimedRows[Open[S]]) -> int:
-        """Tell for which windows an event is late; return the start of the first that has not closed."""
-        size_ms, grace_ms = self._windows.size_ms, self._windows.grace_ms
-        while start_ms <= event.timestamp and start_ms + self._lives_ms <= now_ms:
-            end_ms = start_ms + size_ms
-            rows.is_late(Late(event, start_ms, end_ms, now_ms - end_ms - grace_ms))
+    def _on_time(self, events: Iterable[T], rows: TimedRows[Open[S]]) -> Sequence[Turned[T]]:
+        """Return events at their turns, but those that are late for all their windows; tell of the late."""
+        turned = list(rows.turns(events))
+        if not turned:
+            return turned
+        oldest_ms = min([event.timestamp for event, _ in turned])
+        if self._first_start_ms(oldest_ms) + self._lives_ms > turned[-1][1]:
+            return turned
+        return [each for each in turned if self._is_on_time(*each, rows)]
+
+    def _is_on_time(self, event: T, now_ms: int, rows: TimedRows[Open[S]]) -> bool:
+        """Tell for which windows an event is late; return whether there is one for which it is not."""
+        time_ms, start_ms = event.timestamp, self._first_start_ms(event.timestamp)
+        while start_ms <= time_ms and start_ms + self._lives_ms <= now_ms:
+            end_ms = start_ms + self._windows.size_ms
+            rows.is_late(Late(event, start_ms, end_ms, now_ms - start_ms - self._lives_ms))
             start_ms += self._windows.advance_ms
-        return start_ms
+        return start_ms <= time_ms
+
+    def _add_at_once(self, turned: Sequence[Turned[T]], changed: _Changed[S]) -> bool:
+        """Add events of a key that have the same windows, all of them open; return whether they were such."""
+        advance_ms, aggregate = self._windows.advance_ms, self._aggregate
+        events = [event for event, _ in turned]
+        times_ms = [event.timestamp for event in events]
+        oldest_ms, newest_ms = min(times_ms), max(times_ms)
+        first_ms = self._first_start_ms(oldest_ms)
+        if (
+            first_ms != self._first_start_ms(newest_ms)
+            or first_ms + self._lives_ms <= turned[-1][1]
+        ):
+            return False
+        last_ms = newest_ms - newest_ms % advance_ms
+        if last_ms > oldest_ms:
+            return False
+        if first_ms == last_ms:
+            changed[first_ms] = aggregate.add_all(changed[first_ms], events)
+            return True
+        together, merge = aggregate.add_all(aggregate.initial, events), aggregate.merge
+        for start_ms in range(first_ms, last_ms + 1, advance_ms):
+            changed[start_ms] = merge(changed[start_ms], together)
+        return True
+
+    def _add_one_by_one(self, turned: Iterable[Turned[T]], changed: _Changed[S]) -> None:
+        advance_ms, lives_ms, add = self._windows.advance_ms, self._lives_ms, self._aggregate.add
+        for event, now_ms in turned:
+            for start_ms in range(
+                self._first_start_ms(event.timestamp), event.timestamp + 1, advance_ms
+            ):
+                if start_ms + lives_ms > now_ms:
+                    changed[start_ms] = add(changed[start_ms], event)
+
+    def _first_start_ms(self, time_ms: int) -> int:
+        """Return the start of the first window that holds an event time."""
+        start_ms = max(time_ms - self._windows.size_ms + self._windows.advance_ms, 0)
+        return start_ms - start_ms % self._windows.advance_ms
 
     def _put(
         self, changed_of: dict[str, _Changed[S]], rows: TimedRows[Open[S]]

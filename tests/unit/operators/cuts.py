@@ -38,6 +38,17 @@ def ids() -> Aggregate[Event, Ids, Ids]:
     )
 
 
+def in_order() -> Aggregate[Event, Ids, Ids]:
+    """Return which events there are, as they came."""
+    return fold(
+        (),
+        lambda state, event: (*state, event.n),
+        lambda a, b: a + b,
+        lambda state: state,
+        tuple[int, ...],
+    )
+
+
 def at(*times_ms: int, key: str = "a") -> list[Event]:
     return [Event(time_ms, key, n) for n, time_ms in enumerate(times_ms)]
 

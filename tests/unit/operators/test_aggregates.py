@@ -132,6 +132,15 @@ def assert_parts_make_the_whole(
     assert merge(aggregate.initial, whole) == whole == merge(whole, aggregate.initial)
 
 
+@given(LISTS, LISTS.filter(bool))
+def test_many_events_are_added_as_one_after_the_other(
+    before: list[Sale], sales: list[Sale]
+) -> None:
+    for aggregate in ALL.values():
+        state = state_of(aggregate, before)
+        assert aggregate.add_all(state, sales) == state_of(aggregate, [*before, *sales])
+
+
 @given(LISTS)
 def test_states_come_back_from_json_as_they_were(sales: list[Sale]) -> None:
     for aggregate in ALL.values():

@@ -20,6 +20,7 @@ from tests.unit.operators.cuts import (
     assert_cuts_change_nothing,
     at,
     ids,
+    in_order,
     key_of,
     run,
 )
@@ -142,6 +143,14 @@ def plain(windows: SessionWindows, events: list[Event]) -> tuple[list[list[Event
         else:
             sessions.append(merged)
     return sessions, late
+
+
+@given(WINDOWS, EVENTS, CUTS)
+def test_events_stand_in_their_order_for_any_cut(
+    windows: SessionWindows, events: list[Event], cuts: list[int]
+) -> None:
+    operator = SessionAggregation[Event, Ids, Ids](windows, in_order(), key=key_of)
+    assert_cuts_change_nothing(operator, events, cuts)
 
 
 @given(WINDOWS, EVENTS, CUTS, st.sampled_from(["final", "updates"]))

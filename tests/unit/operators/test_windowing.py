@@ -25,6 +25,7 @@ from tests.unit.operators.cuts import (
     assert_cuts_change_nothing,
     at,
     ids,
+    in_order,
     key_of,
     run,
 )
@@ -182,6 +183,17 @@ def test_hopping_windows_are_what_the_definition_says_for_any_cut(
     one = assert_cuts_change_nothing(aggregation(windows, emits), events, cuts)
     plainly = plain(windows.size_ms, windows.advance_ms, windows.grace_ms, events)
     assert_is_plain(one, *plainly, windows.grace_ms, emits)
+
+
+@given(
+    TUMBLING | hopping() | st.just(HoppingWindows(60, 20, 40)) | st.just(TumblingWindows(80, 40)),
+    EVENTS,
+    CUTS,
+)
+def test_events_stand_in_their_order_for_any_cut(
+    windows: TumblingWindows | HoppingWindows, events: list[Event], cuts: list[int]
+) -> None:
+    assert_cuts_change_nothing(WindowAggregation(windows, in_order(), key=key_of), events, cuts)
 
 
 @given(TUMBLING, EVENTS, CUTS, st.sampled_from(["final", "updates"]))
