@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from streams.engine.definitions import Columnar, Table, WindowedTable, WindowKey
-from streams.engine.errors import TooLargeError
 from streams.engine.expiry import Expiry
+from streams.engine.outgoing import check_sizes
+from streams.engine.records import EncodedRow
 from streams.engine.store import Store
 from streams.operators.columns import Columns, KeyedColumns, WindowedColumns
 from streams.operators.windows import StreamTime
 
 V = TypeVar("V")
-EncodedRow = tuple[bytes, bytes | None]
 
 
 class ChangedColumns:
@@ -176,10 +176,3 @@ class WindowedColumnPart(ColumnPart[V]):
     def _read(self, keys: Sequence[bytes]) -> Sequence[V | None]:
         one_of_them = self.table.key_of(keys[0].decode())
         return () if self._expiry.is_known(one_of_them) else super()._read(keys)
-
-
-def check_sizes(table: Table[Any], rows: Sequence[EncodedRow], longest: int) -> None:
-    """Raise TooLargeError for a row that the broker would not take."""
-    size = max((len(key) + len(value or b"") for key, value in rows), default=0)
-    if size > longest:
-        raise TooLargeError(f"a row of {table.name} has {size} bytes, the limit is {longest}")

@@ -8,13 +8,14 @@ import msgspec
 
 from streams.engine import counting
 from streams.engine.cluster import Committed
-from streams.engine.column_part import ChangedColumns, EncodedRow
+from streams.engine.column_part import ChangedColumns
 from streams.engine.definitions import Table
 from streams.engine.epoch import Epoch
 from streams.engine.errors import CommitFailedError, UnwritableRowError
 from streams.engine.failpoints import Step, reach
 from streams.engine.notes import note
-from streams.engine.records import NO_HEADERS, Outgoing
+from streams.engine.outgoing import encoded_rows
+from streams.engine.records import NO_HEADERS, EncodedRow, Outgoing
 from streams.engine.task import Task
 
 Changes: TypeAlias = dict[Any, Any] | ChangedColumns
@@ -60,7 +61,7 @@ def _encoded(task: Task, table: Table[Any], changes: Changes) -> list[EncodedRow
         if isinstance(changes, ChangedColumns):
             rows = changes.encoded(task.longest)
         else:
-            rows = task.rows(table, changes)
+            rows = encoded_rows(table, changes, task.longest)
         return sorted(rows, key=_KEY)
     except Exception as error:
         msg = f"a row of {table.name} cannot be written: {error!r}"

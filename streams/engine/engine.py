@@ -16,6 +16,7 @@ from streams.engine import counting
 from streams.engine.assignor import TaskGrouping
 from streams.engine.beside import Beside
 from streams.engine.clock import Clock, SystemClock
+from streams.engine.closing import fire_due, is_quiet, pass_idle_time
 from streams.engine.cluster import Cluster, Owner, Source
 from streams.engine.committing import start_commit, why_failed
 from streams.engine.config import EngineConfig
@@ -355,8 +356,8 @@ class Engine:
     async def _take_step(self, task: Task, source: Source) -> bool:
         is_due = task.has_due()
         step = [] if is_due else task.next_step(lambda tp: source.backlog(tp) > 0)
-        if not step and task.is_quiet():
-            await task.pass_idle_time()
+        if not step and is_quiet(task):
+            await pass_idle_time(task)
             is_due = task.has_due()
         for tp, piece in step:
             reach(Step.PROCESS_BEFORE_BATCH)
@@ -365,7 +366,7 @@ class Engine:
             reach(Step.PROCESS_AFTER_BATCH)
             self._pace.processed(piece.end - piece.begin, self.clock.monotonic_s() - begun_s)
         if step or is_due:
-            task.fire_due()
+            fire_due(task)
         return bool(step) or is_due
 
     def _start_due_commits(self, source: Source) -> None:

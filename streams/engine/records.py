@@ -9,6 +9,7 @@ from aiokafka.structs import TopicPartition
 __all__ = [
     "NO_HEADERS",
     "Decoded",
+    "EncodedRow",
     "Outgoing",
     "Reason",
     "Record",
@@ -16,6 +17,10 @@ __all__ = [
     "Run",
     "TopicPartition",
 ]
+
+
+EncodedRow: TypeAlias = tuple[bytes, bytes | None]
+"""A row's key and value as changelog and disk have them; None deletes."""
 
 
 class Run(NamedTuple):

@@ -8,12 +8,8 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
-from itertools import repeat
-from operator import add
 from pathlib import Path
 from typing import Any, Final
-
-import msgspec
 
 from streams.engine import dead_letters, late_records
 from streams.engine.batch import Batch, Failure
@@ -22,24 +18,21 @@ from streams.engine.cluster import Cluster, Producer
 from streams.engine.codec import Codec
 from streams.engine.column_part import (
     ColumnPart,
-    EncodedRow,
     WindowedColumnPart,
-    check_sizes,
 )
 from streams.engine.config import RECORD_OVERHEAD_BYTES, EngineConfig
-from streams.engine.definitions import Event, Flow, Table, Topic
+from streams.engine.definitions import Event, Flow, Table
 from streams.engine.epoch import Counts, Epoch
 from streams.engine.errors import (
-    CauselessFailureError,
     DefinitionError,
-    KafkaUnavailableError,
     TooLargeError,
 )
 from streams.engine.layout import Subtopology
 from streams.engine.meters import Meters
+from streams.engine.outgoing import derived_records, encoded_rows
 from streams.engine.parts import Part, TimeBoundPart
 from streams.engine.progress import Restoring
-from streams.engine.records import NO_HEADERS, Outgoing, Reason, Run, TopicPartition
+from streams.engine.records import Outgoing, Reason, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
 from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, WindowedPart
 from streams.engine.timed_part import TimedPart
@@ -47,9 +40,6 @@ from streams.engine.turns import Slice, Turns, pieces, singles, whole
 
 # A row holds what so many records told, at most: five for `users`. Those of a larger row are small.
 _LARGE_RECORDS_A_ROW: Final = 8
-_ASKED_EACH_S: Final = 1.0
-# Amounts beyond 2**53 cents are Decimals; the contract wants them as JSON numbers.
-_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class State(Enum):
@@ -64,9 +54,9 @@ class State(Enum):
 class Task:
     """One subtopology's share of one partition number."""
 
-    _heard_s = 0.0
+    heard_s = 0.0
     """When something was fetched last, or the task was taken."""
-    _asked_s = 0.0
+    asked_s = 0.0
     """When Kafka was asked last whether it is quiet."""
 
     def __init__(
@@ -172,7 +162,7 @@ class Task:
         A fetch brings up to 15,000 records: decoded at once they would have left the processor's
         caches before the first agent saw them.
         """
-        self._heard_s = self.clock.monotonic_s()
+        self.heard_s = self.clock.monotonic_s()
         self._fetched[source].extend(pieces(run, self.config.max_batch_records))
 
     def wants(self, source: TopicPartition) -> bool:
@@ -206,36 +196,9 @@ class Task:
         [topic] = [topic for topic in self.subtopology.inputs if topic.name == source.topic]
         return Batch(topic, self.partition, piece, flows, self)
 
-    def is_quiet(self) -> bool:
-        """Tell whether nothing has come for so long that timed tables may go by the clock."""
-        idle_ms = self.config.idle_timeout_ms
-        if idle_ms is None or self.clock.monotonic_s() - self._asked_s < _ASKED_EACH_S:
-            return False
-        return (self.clock.monotonic_s() - self._heard_s) * 1_000 >= idle_ms
-
-    async def pass_idle_time(self) -> None:
-        """Let timed tables go by the clock, if Kafka says that nothing is there to be read.
-
-        Not fetching anything proves nothing: so it is while brokers are silent, and after this process
-        stood still. What is closed by the clock is closed elsewhere in a replay.
-        """
-        self._asked_s = now_s = self.clock.monotonic_s()
-        quiet_ms = round((now_s - self._heard_s) * 1_000)
-        positions = {tp: self.position.sources.get(tp.topic, 0) for tp in self.inputs}
-        positions |= self.epoch.positions
-        try:
-            async with asyncio.timeout(_ASKED_EACH_S):
-                bounds = await self.cluster.bounds(self.inputs)
-        except (TimeoutError, KafkaUnavailableError):
-            return
-        if all(bounds[tp].end <= at for tp, at in positions.items()):
-            for part in self.timed_parts():
-                part.pass_quiet(quiet_ms)
-            self.begin_turns()
-
     def begin(self) -> None:
         """Go on from what was committed: the parts are there, and know their stream times."""
-        self._heard_s = self.clock.monotonic_s()
+        self.heard_s = self.clock.monotonic_s()
         self.begin_turns()
 
     def begin_turns(self) -> None:
@@ -271,27 +234,7 @@ class Task:
 
     def encode(self, flow: Flow, events: Iterable[Event]) -> dict[str, list[Outgoing]]:
         """Return derived events as records, by topic. Raises TooLargeError."""
-        made = list(events)
-        if not made:
-            return {}
-        if len(flow.outputs) == 1:
-            [topic] = flow.outputs
-            return {topic.name: self._encoded(topic, made)}
-        by_topic: dict[Topic, list[Event]] = {}
-        for event in made:
-            by_topic.setdefault(_topic_of(flow, event), []).append(event)
-        return {topic.name: self._encoded(topic, events) for topic, events in by_topic.items()}
-
-    def _encoded(self, topic: Topic, made: list[Any]) -> list[Outgoing]:
-        # By columns: a loop over the events takes a third more, and one flow sends an event for each order.
-        keys = list(map(str.encode, map(topic.key, made)))
-        values = list(map(_encode, made))
-        sizes = list(map(add, map(len, keys), map(len, values)))
-        if (largest := max(sizes, default=0)) > self.longest:
-            event_id = made[sizes.index(largest)].event_id[:100]
-            msg = f"{event_id} for {topic.name} has {largest} bytes, the limit is {self.longest}"
-            raise TooLargeError(msg)
-        return list(zip(keys, values, repeat(NO_HEADERS), strict=False))
+        return derived_records(flow, list(events), self.longest)
 
     # -- how a batch ends -----------------------------------------------------------------------
 
@@ -305,7 +248,7 @@ class Task:
         self._reach(piece, flows)
         if batch is not None:
             for flow in flows:
-                self._emit(flow, batch.outputs.get(flow.name, {}))
+                self.emit(flow, batch.outputs.get(flow.name, {}))
         rejects = piece.rejects
         if rejects:
             now_ms = self.clock.wall_ms()
@@ -328,26 +271,8 @@ class Task:
         """Tell whether rows of timed tables may be due still, and so no next step may be taken."""
         return any(part.has_due for part in self.timed_parts())
 
-    def fire_due(self) -> None:
-        """Close, behind a step, what is due in timed tables; what that derives is part of the epoch.
-
-        Raises CauselessFailureError, also for a derived event that is too large.
-        """
-        for flow in self.subtopology.flows:
-            part = self.timed_part(flow)
-            if part is None or flow.fires is None:
-                continue
-            derived = part.fire(flow, flow.fires)
-            self.epoch.records += len(part.batch_changes())
-            try:
-                self._emit(flow, self.encode(flow, derived))
-            except TooLargeError as error:
-                raise CauselessFailureError(
-                    f"{flow.name} closed what is too large: {error}"
-                ) from error
-            part.accept_batch()
-
-    def _emit(self, flow: Flow, records: Mapping[str, list[Outgoing]]) -> None:
+    def emit(self, flow: Flow, records: Mapping[str, list[Outgoing]]) -> None:
+        """Add a flow's records, by topic, to what the open epoch sends."""
         for topic, of_topic in records.items():
             self.epoch.emit(topic, of_topic)
             self.epoch.written[topic, flow.name] += len(of_topic)
@@ -390,25 +315,12 @@ class Task:
                 continue
             for key, row in self.parts[table.name].batch_changes().items():
                 try:
-                    self.rows(table, {key: row})
+                    encoded_rows(table, {key: row}, self.longest)
                 except TooLargeError as error:
                     return Failure(flow, error, Reason.TOO_LARGE)
                 except Exception as error:  # noqa: BLE001 - whatever encoding a row raises
                     return Failure(flow, error)
         return None
-
-    def rows(self, table: Table[Any], changes: Mapping[Any, Any]) -> list[EncodedRow]:
-        """Return rows, None for no more, as changelog and disk have them.
-
-        Raises TooLargeError, or what their encoding does.
-        """
-        key_text, encode = table.key_text, table.encode
-        encoded = [
-            (key_text(key).encode(), None if row is None else encode(row))
-            for key, row in changes.items()
-        ]
-        check_sizes(table, encoded, self.longest)
-        return encoded
 
     def undo(self) -> None:
         """Take back what the running batch changed in the tables."""
@@ -480,16 +392,6 @@ class Task:
         if self.store is not None:
             self.store.close()
             self.store = None
-
-
-def _topic_of(flow: Flow, event: Event) -> Topic:
-    """Return which of a flow's topics may hold an event. Raises DefinitionError."""
-    for topic in flow.outputs:
-        if type(event) in topic.events:
-            return topic
-    what = type(event).__name__ if flow.outputs else "events"
-    msg = f"flow {flow.name} derives {what}, but topology.py gives it no topic to emit to"
-    raise DefinitionError(msg)
 
 
 def first_failure(flows: Iterable[Flow], failures: Mapping[str, Failure]) -> Failure | None:

@@ -11,6 +11,7 @@ import pytest
 from config.settings import load_settings
 from streams.engine import timed_part
 from streams.engine.api import App, Batch
+from streams.engine.closing import is_quiet
 from streams.engine.definitions import Flow, TimedTable, Topology
 from streams.engine.errors import CauselessFailureError, DefinitionError
 from streams.events import OrderCreated, OrderHighValue, OrderUpdated
@@ -255,15 +256,15 @@ def test_without_that_nothing_closes_until_an_event_comes(tmp_path: Path) -> Non
     with running(tmp_path) as driver:
         pipe(driver, order(1, at_ms=0))
         (task,) = driver.tasks().values()
-        task._heard_s -= 3_600
-        assert not task.is_quiet()
+        task.heard_s -= 3_600
+        assert not is_quiet(task)
 
 
 def test_what_waits_to_be_read_is_no_quiet_however_long_nothing_was_fetched(tmp_path: Path) -> None:
     with running(tmp_path, idle_timeout_ms=3_600_000) as driver:
         pipe(driver, order(1, at_ms=0))
         (task,) = driver.tasks().values()
-        task._heard_s -= 7_200
+        task.heard_s -= 7_200
         pipe(driver, order(2, at_ms=1))
         assert numbers(driver) == []
         assert driver.sent("late-records") == []

@@ -1,0 +1,56 @@
+"""When a task's timed tables close what is due: behind each step, and in quiet by the clock."""
+
+import asyncio
+from typing import Final
+
+from streams.engine.errors import CauselessFailureError, KafkaUnavailableError, TooLargeError
+from streams.engine.task import Task
+
+_ASKED_EACH_S: Final = 1.0
+
+
+def fire_due(task: Task) -> None:
+    """Close, behind a step, what is due in timed tables; what that derives is part of the epoch.
+
+    Raises CauselessFailureError, also for a derived event that is too large.
+    """
+    for flow in task.subtopology.flows:
+        part = task.timed_part(flow)
+        if part is None or flow.fires is None:
+            continue
+        derived = part.fire(flow, flow.fires)
+        task.epoch.records += len(part.batch_changes())
+        try:
+            task.emit(flow, task.encode(flow, derived))
+        except TooLargeError as error:
+            raise CauselessFailureError(f"{flow.name} closed what is too large: {error}") from error
+        part.accept_batch()
+
+
+def is_quiet(task: Task) -> bool:
+    """Tell whether nothing has come for so long that timed tables may go by the clock."""
+    idle_ms = task.config.idle_timeout_ms
+    if idle_ms is None or task.clock.monotonic_s() - task.asked_s < _ASKED_EACH_S:
+        return False
+    return (task.clock.monotonic_s() - task.heard_s) * 1_000 >= idle_ms
+
+
+async def pass_idle_time(task: Task) -> None:
+    """Let timed tables go by the clock, if Kafka says that nothing is there to be read.
+
+    Not fetching anything proves nothing: so it is while brokers are silent, and after this process
+    stood still. What is closed by the clock is closed elsewhere in a replay.
+    """
+    task.asked_s = now_s = task.clock.monotonic_s()
+    quiet_ms = round((now_s - task.heard_s) * 1_000)
+    positions = {tp: task.position.sources.get(tp.topic, 0) for tp in task.inputs}
+    positions |= task.epoch.positions
+    try:
+        async with asyncio.timeout(_ASKED_EACH_S):
+            bounds = await task.cluster.bounds(task.inputs)
+    except (TimeoutError, KafkaUnavailableError):
+        return
+    if all(bounds[tp].end <= at for tp, at in positions.items()):
+        for part in task.timed_parts():
+            part.pass_quiet(quiet_ms)
+        task.begin_turns()
