@@ -178,11 +178,8 @@ def several(**aggregates: Aggregate[E, Any, Any]) -> Aggregate[E, tuple[Any, ...
     """Return the results of several aggregates by name, in one pass over the events."""
     parts = aggregates.values()
     add = _adds([part.add for part in parts])
-    merges = [part.merge for part in parts]
+    merge = _merges([part.merge for part in parts])
     results = [(name, part.result) for name, part in aggregates.items()]
-
-    def merge(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple([merge(*states) for merge, *states in zip(merges, a, b, strict=True)])
 
     def result(states: tuple[Any, ...]) -> dict[str, Any]:
         return {name: of(state) for (name, of), state in zip(results, states, strict=True)}
@@ -215,6 +212,22 @@ def _adds(
     return lambda states, event: tuple(
         [add(state, event) for add, state in zip(adds, states, strict=True)]
     )
+
+
+def _merges(
+    merges: Sequence[Callable[[Any, Any], Any]],
+) -> Callable[[tuple[Any, ...], tuple[Any, ...]], tuple[Any, ...]]:
+    """Return what merges two states of each."""
+    match merges:  # as above
+        case [first_, second]:
+            return lambda a, b: (first_(a[0], b[0]), second(a[1], b[1]))
+        case [first_, second, third]:
+            return lambda a, b: (
+                first_(a[0], b[0]),
+                second(a[1], b[1]),
+                third(a[2], b[2]),
+            )
+    return lambda a, b: tuple([merge(*states) for merge, *states in zip(merges, a, b, strict=True)])
 
 
 def _as_it_is(state: S) -> S:

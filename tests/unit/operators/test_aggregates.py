@@ -177,4 +177,7 @@ def test_however_many_go_together_each_is_as_it_is_alone(count_of_parts: int) ->
         name: ALL[name] for name in [name for name in ALL if name != "several"][:count_of_parts]
     }
     alone = {name: result_of(part, SALES) for name, part in parts.items()}
-    assert result_of(several(**parts), SALES) == alone
+    together = several(**parts)
+    assert result_of(together, SALES) == alone
+    merged = together.merge(state_of(together, SALES[:1]), state_of(together, SALES[1:]))
+    assert together.result(merged) == alone
