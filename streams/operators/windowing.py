@@ -7,7 +7,7 @@ its own turn, also where `fire` has not yet taken what has closed before.
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
@@ -170,13 +170,18 @@ class WindowAggregation(Aggregation[T, S, R]):
 
     def add(self, events: Iterable[T], rows: TimedRows[Open[S]]) -> list[Windowed[R]]:
         """See Aggregation."""
-        initial = self._aggregate.initial
-        changed_of: dict[str, _Changed[S]] = {}
+        added = self._tumbled if self._windows.advance_ms == self._windows.size_ms else self._hopped
+        told: list[Windowed[R]] = []
         for key, turned in by_key(self._on_time(events, rows), self._key).items():
-            changed = changed_of[key] = _Changed(rows.get(key), initial)
-            if len(turned) == 1 or not self._add_at_once(turned, changed):
-                self._add_one_by_one(turned, changed)
-        return self._put(changed_of, rows)
+            row, starts_ms = added(rows.get(key), turned)
+            rows[key] = row
+            if not self._is_final:
+                told += [
+                    self._told(key, window.start_ms + self._windows.size_ms, window)
+                    for window in row.windows
+                    if window.start_ms in starts_ms
+                ]
+        return told
 
     def _on_time(self, events: Iterable[T], rows: TimedRows[Open[S]]) -> Sequence[Turned[T]]:
         """Return events at their turns, but those that are late for all their windows; tell of the late."""
@@ -197,58 +202,74 @@ class WindowAggregation(Aggregation[T, S, R]):
             start_ms += self._windows.advance_ms
         return start_ms <= time_ms
 
-    def _add_at_once(self, turned: Sequence[Turned[T]], changed: _Changed[S]) -> bool:
-        """Add events of a key that have the same windows, all of them open; return whether they were such."""
+    def _tumbled(
+        self, row: Open[S] | None, turned: Iterable[Turned[T]]
+    ) -> tuple[Open[S], Collection[int]]:
+        """Return a key's row with events in it that are on time, and which windows those are in, by start."""
+        size_ms = self._windows.size_ms
+        found: dict[int, list[T]] = {}
+        for event, _ in turned:
+            time_ms = event.timestamp
+            found.setdefault(time_ms - time_ms % size_ms, []).append(event)
+        for start_ms, events in found.items():
+            row = self._grown(row, start_ms, events)
+        assert row is not None  # noqa: S101 - a key is there for its events
+        return row, found
+
+    def _grown(self, row: Open[S] | None, start_ms: int, events: Sequence[T]) -> Open[S]:
+        """Return a row with events in one of its windows, which is the latest, or a later one, mostly."""
+        initial, add_all = self._aggregate.initial, self._aggregate.add_all
+        if row is None:
+            new = Window(start_ms, add_all(initial, events))
+            return Open(start_ms + self._lives_ms, (new,))
+        *earlier, latest = row.windows
+        if latest.start_ms == start_ms:
+            grown = Window(start_ms, add_all(latest.state, events))
+            return Open(row.due_ms, (*earlier, grown))
+        if latest.start_ms < start_ms:
+            return Open(row.due_ms, (*row.windows, Window(start_ms, add_all(initial, events))))
+        changed = _Changed(row, initial)
+        changed[start_ms] = add_all(changed[start_ms], events)
+        return self._row(changed.windows())
+
+    def _hopped(
+        self, row: Open[S] | None, turned: Sequence[Turned[T]]
+    ) -> tuple[Open[S], Collection[int]]:
+        """Do the same where windows overlap: each event goes to those that are open at its turn."""
+        changed = _Changed(row, self._aggregate.initial)
+        if len(turned) == 1 or not self._add_together(turned, changed):
+            advance_ms, lives_ms, add = (
+                self._windows.advance_ms,
+                self._lives_ms,
+                self._aggregate.add,
+            )
+            for event, now_ms in turned:
+                time_ms = event.timestamp
+                for start_ms in range(self._first_start_ms(time_ms), time_ms + 1, advance_ms):
+                    if start_ms + lives_ms > now_ms:
+                        changed[start_ms] = add(changed[start_ms], event)
+        return self._row(changed.windows()), changed
+
+    def _add_together(self, turned: Sequence[Turned[T]], changed: _Changed[S]) -> bool:
+        """Add events that have the same windows, all of them open; return whether they were such."""
         advance_ms, aggregate = self._windows.advance_ms, self._aggregate
         events = [event for event, _ in turned]
         times_ms = [event.timestamp for event in events]
         oldest_ms, newest_ms = min(times_ms), max(times_ms)
-        first_ms = self._first_start_ms(oldest_ms)
-        if (
-            first_ms != self._first_start_ms(newest_ms)
-            or first_ms + self._lives_ms <= turned[-1][1]
-        ):
+        first_ms, last_ms = self._first_start_ms(oldest_ms), newest_ms - newest_ms % advance_ms
+        if first_ms != self._first_start_ms(newest_ms) or last_ms > oldest_ms:
             return False
-        last_ms = newest_ms - newest_ms % advance_ms
-        if last_ms > oldest_ms:
+        if first_ms + self._lives_ms <= turned[-1][1]:
             return False
-        if first_ms == last_ms:
-            changed[first_ms] = aggregate.add_all(changed[first_ms], events)
-            return True
         together, merge = aggregate.add_all(aggregate.initial, events), aggregate.merge
         for start_ms in range(first_ms, last_ms + 1, advance_ms):
             changed[start_ms] = merge(changed[start_ms], together)
         return True
 
-    def _add_one_by_one(self, turned: Iterable[Turned[T]], changed: _Changed[S]) -> None:
-        advance_ms, lives_ms, add = self._windows.advance_ms, self._lives_ms, self._aggregate.add
-        for event, now_ms in turned:
-            for start_ms in range(
-                self._first_start_ms(event.timestamp), event.timestamp + 1, advance_ms
-            ):
-                if start_ms + lives_ms > now_ms:
-                    changed[start_ms] = add(changed[start_ms], event)
-
     def _first_start_ms(self, time_ms: int) -> int:
         """Return the start of the first window that holds an event time."""
         start_ms = max(time_ms - self._windows.size_ms + self._windows.advance_ms, 0)
         return start_ms - start_ms % self._windows.advance_ms
-
-    def _put(
-        self, changed_of: dict[str, _Changed[S]], rows: TimedRows[Open[S]]
-    ) -> list[Windowed[R]]:
-        told: list[Windowed[R]] = []
-        size_ms = self._windows.size_ms
-        for key, changed in changed_of.items():
-            windows = changed.windows()
-            rows[key] = self._row(windows)
-            if not self._is_final:
-                told += [
-                    self._told(key, window.start_ms + size_ms, window)
-                    for window in windows
-                    if window.start_ms in changed
-                ]
-        return told
 
     def fire(self, key: str, row: Open[S], now_ms: int) -> Fired[Open[S], Windowed[R]]:
         """See Aggregation."""
