@@ -94,13 +94,14 @@ class SlidingAggregation(Aggregation[T, S, R]):
 
     def fire(self, key: str, row: Open[S], now_ms: int) -> Fired[Open[S], Windowed[R]]:
         """See Aggregation."""
-        closed_ms, gone_ms = now_ms - self._lives_ms, now_ms - self._stays_ms
-        left = tuple([window for window in row.windows if window.start_ms > gone_ms])
+        windows, closed_ms = row.windows, now_ms - self._lives_ms
+        gone = bisect_right(windows, now_ms - self._stays_ms, key=_start_ms)
+        left = windows[gone:] if gone else windows
         told: list[Windowed[R]] = []
         if self._is_final:
-            first_ms = row.due_ms - self._lives_ms
-            closed = [one for one in row.windows if first_ms <= one.start_ms <= closed_ms]
-            told = self._results(key, closed)
+            begin = bisect_left(windows, row.due_ms - self._lives_ms, key=_start_ms)
+            end = bisect_right(windows, closed_ms, begin, key=_start_ms)
+            told = self._results(key, windows[begin:end])
         return self._row(left, closed_ms) if left else None, told
 
     def _results(self, key: str, windows: Iterable[Window[S]]) -> list[Windowed[R]]:
