@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -190,7 +190,7 @@ async def latencies(
     wanted: Input,
     folder: Path,
     *,
-    rates: tuple[int, ...],
+    rates: Sequence[int],
     warm_s: float,
     seconds: float,
 ) -> tuple[list[Latency], list[str]]:

@@ -139,13 +139,19 @@ class Bench:
         plan = self._plan
         for system in self._ready(plan.of_latency):
             row = self._rows[label(system)]
+            # A load that it is known not to follow only takes the time until it has been worked off.
+            rates = [rate for rate in plan.rates if rate <= (row.events_per_s or rate)]
+            if len(rates) < len(plan.rates):
+                told = f"{row.label} catches up at {row.events_per_s:,.0f} events a second"
+                left_out = f"{told}: {plan.rates[len(rates)]:,} or more were not tried"
+                self._problem(row.problems, HeadraceError(left_out))
             try:
                 row.latencies, problems = await latencies(
                     self._stage,
                     system,
                     plan.input,
                     self._new_folder(row.label),
-                    rates=plan.rates,
+                    rates=rates,
                     warm_s=plan.latency_warm_s,
                     seconds=plan.latency_s,
                 )
