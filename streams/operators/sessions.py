@@ -80,8 +80,12 @@ class SessionAggregation(Aggregation[T, S, R | None]):
             return self._put(self._some_late(turned, rows), rows)
         sessions_of: dict[str, _Sessions[S]] = {}
         for key, of_key in by_key(turned, self._key).items():
-            sessions = sessions_of[key] = _Sessions(rows.get(key))
-            for run in self._runs(of_key):
+            row, runs = rows.get(key), list(self._runs(of_key))
+            if self._is_final and len(runs) == 1 and (grown := self._grown(row, of_key)):
+                rows[key] = grown
+                continue
+            sessions = sessions_of[key] = _Sessions(row)
+            for run in runs:
                 self._add_run(run, sessions)
         return self._put(sessions_of, rows)
 
@@ -108,6 +112,21 @@ class SessionAggregation(Aggregation[T, S, R | None]):
                 yield turned[begin:at]
                 begin = at
         yield turned[begin:] if begin else turned
+
+    def _grown(self, row: Open[S] | None, run: Sequence[Turned[T]]) -> Open[S] | None:
+        """Return a row whose one session begins, or goes on, with a run of events; None for all else."""
+        events = [event for event, _ in run]
+        start_ms, last_ms = events[0].timestamp, events[-1].timestamp
+        state = self._aggregate.initial
+        if row is not None:
+            one, gap_ms = row.windows[0], self._gap_ms
+            is_near = one.start_ms - gap_ms <= start_ms <= one.last_ms + gap_ms
+            if len(row.windows) > 1 or not is_near or row.due_ms <= run[-1][1]:
+                return None
+            state = one.state
+            start_ms, last_ms = min(start_ms, one.start_ms), max(last_ms, one.last_ms)
+        state = self._aggregate.add_all(state, events)
+        return Open(last_ms + self._lives_ms + 1, (Window(start_ms, state, last_ms),))
 
     def _add_run(self, run: Sequence[Turned[T]], sessions: _Sessions[S]) -> None:
         """Add a run of which no event is late: at once, where one after the other would come to the same."""
