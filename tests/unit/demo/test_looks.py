@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 
 from demo.changelogs import TopUsers
 from demo.following import Standing
-from demo.looks import Look, flow_row, waited_s
+from demo.looks import Look, flow_rows, waited_s
 from demo.show import tasks_of
 from demo.snapshot import UserRow
 from streams.topology import TOPOLOGY
@@ -52,7 +52,7 @@ def test_the_partition_that_waits_longest_counts() -> None:
 def test_each_flow_of_the_topology_has_its_row() -> None:
     before = look(0, {P0: Standing(0, 0)})
     now = look(2, {P0: Standing(100, 200)}, user_orders=30, vip_upgrades=4)
-    rows = {flow.name: flow_row(flow, before, now) for flow in TOPOLOGY.flows}
+    rows = {flow.name: flow_rows(flow, before, now)[0] for flow in TOPOLOGY.flows}
     assert list(rows) == [flow.name for flow in TOPOLOGY.flows]
     vips = rows["vip_upgrades"]
     assert (vips.reads, vips.keeps, vips.emits) == (("orders",), "user_orders", "vip-upgrades")
