@@ -77,7 +77,7 @@ def _lines(now: Snapshot, width: int, height: int) -> list[Text]:
     foot = [Text(safe(now.message), style=f"bold {ORANGE}"), _keys()]
     head = [_title(now, width), *_gauges(now, width)]
     wide = width >= sum(_FLOW_WIDTHS) + len(_FLOW_COLUMNS) * _CELL + _OUTPUT_WIDTH
-    flows = [rule("flows: input → flow [table] → output", width, _cells(_FLOW_COLUMNS).lstrip())]
+    flows = [rule(_flows_title(now.event_ms), width, _cells(_FLOW_COLUMNS).lstrip())]
     flows += [_flow(row, width, wide=wide) for row in now.flows]
     rest = max(0, height - len(head) - len(flows) - len(foot) - 2)
     upper = max(_FEWEST_ROWS, min(max(len(now.workers), rest // 2), rest - _FEWEST_ROWS))
@@ -92,14 +92,16 @@ def _title(now: Snapshot, width: int) -> Text:
         ("headrace demo", "bold"),
         f"  {now.seconds:.0f} s{planned}  ",
         (now.phase, f"bold {SKY_BLUE}"),
-        "" if now.event_ms is None else f"  event time {_clock_time(now.event_ms)}",
     )
     counts = f"{now.records_in:,} records in  {now.records_out:,} out"
     return Text.assemble(fit(left, max(0, width - len(counts) - 1)), " ", counts)
 
 
-def _clock_time(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1_000, UTC):%d %b %H:%M} UTC"
+def _flows_title(event_ms: int | None) -> str:
+    if event_ms is None:
+        return "flows: input → flow [table] → output"
+    event_time = datetime.fromtimestamp(event_ms / 1_000, UTC)
+    return f"event time {event_time:%d %b %H:%M} UTC: input → flow → output"
 
 
 def _gauges(now: Snapshot, width: int) -> list[Text]:
