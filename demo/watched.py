@@ -22,6 +22,8 @@ class Watched(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tables: tuple[str, ...]
+    late_records: str | None
+    """The topic of what is too late; None where none of the flows tells."""
     late_are: str
     """What is counted as late, in words."""
 
@@ -29,11 +31,6 @@ class Watched(NamedTuple):
     def dead_letters(self) -> str:
         """Return the topic of what is refused."""
         return self.topology.dead_letters
-
-    @property
-    def late_records(self) -> str | None:
-        """Return the topic of what is too late; None where none of the flows tells."""
-        return self.topology.late_records if self.topology.tells_late else None
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -62,6 +59,7 @@ MAIN_GROUP: Final = Watched(
     _known(TOPOLOGY.inputs, (USERS, ORDERS)),
     _known(_outputs(TOPOLOGY), DERIVED),
     tuple(table.name for table in TOPOLOGY.tables if table.name in TABLES),
+    None,
     "orders of minutes that were gone",
 )
 WINDOWS_GROUP: Final = Watched(
@@ -71,6 +69,7 @@ WINDOWS_GROUP: Final = Watched(
     _known(WINDOWS.inputs, (USERS, ORDERS, PAYMENTS)),
     _known(_outputs(WINDOWS), WINDOWS_DERIVED),
     tuple(table.name for table in WINDOWS.tables),
-    "late records, one for each window that was closed",
+    WINDOWS.late_records,
+    "late records, one for each window that had closed",
 )
 WATCHED: Final = {group.name: group for group in (MAIN_GROUP, WINDOWS_GROUP)}

@@ -18,7 +18,13 @@ from demo.oracle.outcome import (
 )
 from demo.oracle.records import ORDERS, PAYMENTS, USERS, Json, Source, judge, parse
 from demo.oracle.windows import expect_windows
-from demo.oracle.windows_outcome import WINDOWS_DERIVED, Late, WindowsOutcome, diff_windows
+from demo.oracle.windows_outcome import (
+    WINDOWS_DERIVED,
+    WINDOWS_FLOWS,
+    Late,
+    WindowsOutcome,
+    diff_windows,
+)
 
 __all__ = [
     "DERIVED",
@@ -27,6 +33,7 @@ __all__ = [
     "TABLES",
     "USERS",
     "WINDOWS_DERIVED",
+    "WINDOWS_FLOWS",
     "DeadLetter",
     "Derived",
     "Json",

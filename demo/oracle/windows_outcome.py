@@ -17,6 +17,8 @@ WINDOWS_DERIVED = (
     "order-stats",
 )
 
+WINDOWS_FLOWS = ("order_payments", "user_sessions", "spending_spikes", "order_stats")
+
 
 class Late(NamedTuple):
     """A record that was too late for a window `<start>-<end>` of a flow, and by how much: from, to, ms.

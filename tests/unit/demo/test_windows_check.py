@@ -11,10 +11,18 @@ from aiokafka import TopicPartition
 
 from demo.event_clock import LATENESS
 from demo.generator import OrderGenerator, partition_of
-from demo.oracle import Json, Late, WindowsOutcome, expect_windows
+from demo.oracle import (
+    WINDOWS_DERIVED,
+    WINDOWS_FLOWS,
+    Json,
+    Late,
+    WindowsOutcome,
+    expect_windows,
+)
 from demo.readback import Disk, sources_of
 from demo.watched import WINDOWS_GROUP, changelog
 from demo.windows_check import check_windows
+from streams.topology import WINDOWS
 from tests.unit.demo.read_back import NOW_MS, Record, Topics, as_json, letter
 
 PARTITIONS = 2
@@ -124,6 +132,23 @@ def test_an_output_that_is_missing_or_there_twice_is_found(
     spoil(rows_of(topics, topic))
     [line] = differences(topics, disk)
     assert line.startswith(topic.removeprefix("windows-"))
+
+
+def test_late_records_of_a_flow_that_was_added_are_none_of_its_business(
+    topics: Topics, disk: Disk
+) -> None:
+    rows = rows_of(topics, "late-records")
+    rows.append(
+        rows[0]._replace(headers=[*dict(rows[0].headers, **{"headrace.flow": b"mine"}).items()])
+    )
+    assert differences(topics, disk) == []
+
+
+def test_the_oracle_and_the_application_know_the_same_names() -> None:
+    assert set(WINDOWS_FLOWS) == {flow.name for flow in WINDOWS.flows}
+    emitted = {topic.name for flow in WINDOWS.flows for topic in flow.outputs}
+    assert set(WINDOWS_GROUP.outputs) == set(WINDOWS_DERIVED) == emitted
+    assert set(WINDOWS_GROUP.inputs) == {topic.name for topic in WINDOWS.inputs}
 
 
 def test_an_event_that_differs_in_a_field_is_found(topics: Topics, disk: Disk) -> None:
