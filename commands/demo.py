@@ -9,14 +9,16 @@ import click
 
 from commands.finite import FiniteRange
 
+# As demo/watched.py has them, which takes long to import.
+GROUPS = ("main", "windows")
 _SEED_LIMIT = 2**31 - 1
 
 
 @click.command(short_help="Show the whole application at work on this machine.")
 @click.option(
     "--group",
-    type=click.Choice(["main", "windows"]),
-    default="main",
+    type=click.Choice(GROUPS),
+    default=GROUPS[0],
     show_default=True,
     help="The flows to show. Those of `windows` wait for event time, which passes a hundred times as fast.",
 )
