@@ -9,10 +9,19 @@ import click
 
 from commands.finite import FiniteRange
 
+# As demo/watched.py has them, which takes long to import.
+GROUPS = ("main", "windows")
 _SEED_LIMIT = 2**31 - 1
 
 
 @click.command(short_help="Show the whole application at work on this machine.")
+@click.option(
+    "--group",
+    type=click.Choice(GROUPS),
+    default=GROUPS[0],
+    show_default=True,
+    help="The flows to show. Those of `windows` wait for event time, which passes a hundred times as fast.",
+)
 @click.option(
     "--seconds",
     metavar="N",
@@ -24,7 +33,7 @@ _SEED_LIMIT = 2**31 - 1
     type=click.IntRange(min=1),
     default=2_000,
     show_default=True,
-    help="Records a second into the topics users and orders.",
+    help="Records a second into the topics that the group reads.",
 )
 @click.option(
     "--workers", type=click.IntRange(1, 16), default=2, show_default=True, help="Worker processes."
@@ -54,6 +63,7 @@ _SEED_LIMIT = 2**31 - 1
 )
 def demo(
     *,
+    group: str,
     seconds: float | None,
     rate: int,
     workers: int,
@@ -75,6 +85,7 @@ def demo(
     \b
     Example:
       headrace demo --seconds 30
+      headrace demo --group windows
       headrace demo --rate 10000 --workers 3 --partitions 6
     """
     from demo.ending import EndedBySignal, EndSignals
@@ -96,6 +107,7 @@ def demo(
             seed=seed,
             poison=poison,
             users=users,
+            group=group,
         )
         from demo.screen import terminal
 

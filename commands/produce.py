@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
     from commands.producing import Lines, Outcome
     from config.settings import Compression, Settings
-    from demo.generator import OrderGenerator
 
 # As the settings have them, which take long to import.
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 _SEED_LIMIT = 2**31 - 1
 _USERS = 10_000
 _OF_FILES = ("file", "keyed", "key_field", "as_is")
-_OF_MADE_UP = ("seconds", "seed", "users", "poison")
+_OF_MADE_UP = ("seconds", "seed", "users", "poison", "payments")
 
 
 @click.command(short_help="Send events to a topic: JSON lines, or made-up traffic.")
@@ -63,6 +62,11 @@ _OF_MADE_UP = ("seconds", "seed", "users", "poison")
     type=FiniteRange(0, 1),
     help="With --rate: share of the records that are no valid events.  [default: 0]",
 )
+@click.option(
+    "--payments",
+    is_flag=True,
+    help="With --rate: payments for the orders too, seconds to an hour after them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was sent as a JSON object.")
 @click.pass_context
 def produce(
@@ -79,11 +83,13 @@ def produce(
     seed: int | None,
     users: int | None,
     poison: float | None,
+    payments: bool,
     as_json: bool,
 ) -> int:
     """Send the lines of FILE to TOPIC, one JSON event each; or made-up traffic with --rate.
 
-    Made up are visits and orders, for both inputs of the application or for TOPIC alone.
+    Made up are visits and orders, for both inputs of the application or for TOPIC alone; with --payments
+    a third one.
 
     Without FILE, or with -, standard input is read to its end first. Every line is checked before
     any is sent: one that the application would refuse is named with its number, and nothing is
@@ -105,11 +111,13 @@ def produce(
     if compression is not None:
         settings = settings.model_copy(update={"kafka_compression": compression})
     if rate is not None:
+        from commands.producing import send_made_up
         from demo.generator import OrderGenerator
 
         number = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
-        generator = OrderGenerator(number, users or _USERS, poison or 0.0)
-        work = _made_up(settings, client, generator, topic, rate=rate, seconds=seconds)
+        generator = OrderGenerator(number, users or _USERS, poison or 0.0, payments=payments)
+        topics = _topics_made_up(topic, payments=payments)
+        work = send_made_up(settings, client, generator, topics, rate=rate, seconds=seconds)
         return run_to_end(_told(work, as_json=as_json), endless=seconds is None)
     if topic is None:
         raise click.UsageError("Missing argument 'TOPIC' (only --rate goes without)")
@@ -119,24 +127,18 @@ def produce(
     return run_to_end(_told(send_lines(settings, client, topic, lines, total), as_json=as_json))
 
 
-def _made_up(
-    settings: Settings,
-    client: dict[str, Any],
-    generator: OrderGenerator,
-    topic: str | None,
-    *,
-    rate: int,
-    seconds: float | None,
-) -> Coroutine[Any, Any, Outcome]:
-    """Return the sending of made-up records to the application's inputs, or to one of them."""
-    from commands.producing import send_made_up
+def _topics_made_up(topic: str | None, *, payments: bool) -> list[str]:
+    """Return the inputs for which records are made up: all, or this one. Raises UsageError."""
+    from streams.topics import PAYMENTS
     from streams.topology import TOPOLOGY
 
-    topics = [each.name for each in TOPOLOGY.inputs if topic in {None, each.name}]
+    inputs = (*TOPOLOGY.inputs, PAYMENTS) if payments else TOPOLOGY.inputs
+    topics = [each.name for each in inputs if topic in {None, each.name}]
     if not topics:
-        msg = f"--rate makes up records of the application's inputs, not of {topic}"
+        hint = " without --payments" if topic == PAYMENTS.name else ""
+        msg = f"--rate makes up records of the application's inputs, not of {topic}{hint}"
         raise click.UsageError(msg)
-    return send_made_up(settings, client, generator, topics, rate=rate, seconds=seconds)
+    return topics
 
 
 def _checked(

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 
 from demo.following import Follower
 from demo.snapshot import UserRow
-from streams.topology import TOPOLOGY
+from demo.watched import MAIN_GROUP, Watched
 from tables.definitions import USER_ORDERS
 
 _KEPT = 100
@@ -37,10 +37,16 @@ class TopUsers:
 class Changelogs(Follower):
     """Reads the changelogs of an application: counts changes by table, and knows the top users."""
 
-    def __init__(self, client: Mapping[str, Any], application_id: str, partitions: int) -> None:
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        application_id: str,
+        partitions: int,
+        watched: Watched = MAIN_GROUP,
+    ) -> None:
         self.changes: Counter[str] = Counter()
         self.top_users = TopUsers()
-        self._tables = {table.changelog(application_id): table.name for table in TOPOLOGY.tables}
+        self._tables = {t.changelog(application_id): t.name for t in watched.topology.tables}
         wanted = [TopicPartition(t, n) for t in self._tables for n in range(partitions)]
         super().__init__(client, wanted, wait_ms=200)
 

@@ -13,9 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from demo.closing import closed
-from demo.readback import INPUTS, OUTPUTS
+from demo.watched import MAIN_GROUP, Watched
 from streams.errors import HeadraceError
-from streams.topics import DEAD_LETTERS
 
 _ANSWER_TIMEOUT_S = 10.0
 
@@ -70,12 +69,16 @@ class Standing(NamedTuple):
 class OutputFollower(Follower):
     """Reads all that an application emits, `followed`, and knows how far its group is in the inputs."""
 
-    def __init__(self, client: Mapping[str, Any], group: str, partitions: int) -> None:
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        group: str,
+        partitions: int,
+        watched: Watched = MAIN_GROUP,
+    ) -> None:
         self._group = group
-        self._inputs = [TopicPartition(t, n) for t in INPUTS for n in range(partitions)]
-        self.followed = [
-            TopicPartition(t, n) for t in (*OUTPUTS, DEAD_LETTERS) for n in range(partitions)
-        ]
+        self._inputs = [TopicPartition(t, n) for t in watched.inputs for n in range(partitions)]
+        self.followed = [TopicPartition(t, n) for t in watched.told for n in range(partitions)]
         super().__init__(client, self.followed, wait_ms=100)
         self._admin = AIOKafkaAdminClient(**client)
 

@@ -1,4 +1,4 @@
-"""Life-like traffic on both topics: visits, baskets, what follows an order, and some poison."""
+"""Life-like traffic: visits, baskets, what follows an order, payments if asked for, and some poison."""
 
 import heapq
 import zlib
@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import NamedTuple, TypeAlias
 
-from demo.habits import Crowd, User
+from demo.habits import Basket, Crowd, User
+from demo.payments import PAYMENTS, Payments
 from demo.poison import ORDERS, POISONS, USERS, Subject
-from demo.visits import Visits
+from demo.visits import BEFORE_ORDER_MS, Visits
 
 TopicKeyValue: TypeAlias = tuple[str, bytes | None, bytes | None]
 
 _BLOCK = 4_096  # Random numbers are drawn by the block: one by one they cost as much as the rest.
 _LATE_SHARE = 0.03
-_MEAN_LATE_MS = 120_000
-_MAX_LATE_MS = 900_000
 _OFFLINE_SHARE = 0.03  # of those that are late
 _MIN_OFFLINE_MS = 86_400_000
 _MAX_OFFLINE_MS = 3 * 86_400_000
@@ -43,6 +42,25 @@ _MORE_DATA = {
 }
 
 
+class Lateness(NamedTuple):
+    """How far behind the clock event times are."""
+
+    mean_ms: int
+    """Of the few orders that come late."""
+    most_ms: int
+    """The same, but for those who were offline for a day or more."""
+    before_order_ms: tuple[int, int]
+    """How long before its order a visit begins: at least, and less than."""
+    is_certain: bool
+    """Whether who was offline has come in time before, and then with what was done before the first record.
+
+    So it is late whatever is read first of several topics. Visits are in time but for theirs.
+    """
+
+
+LIFE_LIKE = Lateness(120_000, 900_000, BEFORE_ORDER_MS, is_certain=False)
+
+
 class _Step(NamedTuple):
     """An order's event that is still to come, once `due` records have gone out."""
 
@@ -61,10 +79,11 @@ class OrderGenerator:
         for topic, key, value in generator.records(now_ms):
             send(topic, key, value, partition=partition_of(key, partitions))
 
-    It never ends: take as many as you want. `records` is both topics, `orders` the new orders alone,
+    It never ends: take as many as you want. `records` is all topics, `orders` the new orders alone,
     as fast as they come. Event times are those of `now_ms`, a time or a clock (ms since 1970 UTC):
-    send with a Kafka timestamp that is no earlier. Both topics must have the same partition for a
-    key, which `partition_of` sees to.
+    send with a Kafka timestamp that is no earlier. All topics must have the same partition for a
+    key, which `partition_of` sees to. With `payments` there is a third topic, whose records come between
+    the others and change none of them.
 
     Users have habits (home, currency, favourite baskets and hours of the day); a few come often and
     most rarely. They register and log in before they order, change profile and status now and
@@ -74,7 +93,15 @@ class OrderGenerator:
     hundreds of records later.
     """
 
-    def __init__(self, seed: int, users: int = 10_000, poison_share: float = 0.0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        users: int = 10_000,
+        poison_share: float = 0.0,
+        *,
+        payments: bool = False,
+        lateness: Lateness = LIFE_LIKE,
+    ) -> None:
         """`poison_share` is that of all records.
 
         Raise ValueError if there is no user, or the share is not within 0 and 1.
@@ -89,30 +116,49 @@ class OrderGenerator:
         self._orders_made = 0
         self._poison_made = 0
         self._crowd = Crowd(self._random, users)
-        self._visits = Visits(self._random, seed)
+        self._visits = Visits(self._random, seed, lateness.before_order_ms)
+        self._payments = Payments(seed) if payments else None
+        self._lateness = lateness
+        self._began_ms = 0
+        """The clock at the first record, where lateness is certain."""
+        self._in_time: set[bytes] = set()
+        """Users who have ordered in time, where lateness is certain."""
 
     def orders(self, now_ms: int | Callable[[], int]) -> Iterator[tuple[bytes, bytes]]:
         """Yield key and value of order.created without end, and nothing else: fast."""
         clock = _clock(now_ms)
         for order_id, user, late_ms in self._drawn(clock):
-            yield user.id, self._created(order_id, user, clock() - late_ms)
+            time_ms = clock() - late_ms
+            yield user.id, _created(order_id, user, time_ms, user.basket(self._random))
 
-    def records(self, now_ms: int | Callable[[], int]) -> Iterator[TopicKeyValue]:
-        """Yield topic, key and value of records without end: visits, orders, what follows, poison."""
+    def records(
+        self, now_ms: int | Callable[[], int], sent_ms: int | Callable[[], int] | None = None
+    ) -> Iterator[TopicKeyValue]:
+        """Yield topic, key and value of records without end: visits, orders, what follows, poison.
+
+        `sent_ms` is the clock of the records' Kafka timestamps, where event times are by another one.
+        """
         clock = _clock(now_ms)
+        if self._lateness.is_certain:
+            self._began_ms = clock()
         events = self._events(clock)
-        return self._poisoned(events, clock) if self._poison_share else events
+        if not self._poison_share:
+            return events
+        return self._poisoned(events, clock if sent_ms is None else _clock(sent_ms))
 
     def _events(self, clock: Callable[[], int]) -> Iterator[TopicKeyValue]:
         steps: list[_Step] = []
         sent = 0
         for order_id, user, late_ms in self._drawn(clock):
+            if self._payments is not None:
+                for payer, payment in self._payments.due(clock):
+                    yield PAYMENTS, payer, payment
             while steps and steps[0].due <= sent:
                 step = heapq.heappop(steps)
                 yield ORDERS, step.user.id, self._step(step, clock())
                 self._plan(steps, step, sent)
                 sent += 1
-            visit = self._visits.before_order(user, clock() - late_ms)
+            visit = self._visits.before_order(user, self._visit_time_ms(clock(), late_ms))
             for value in visit.events:
                 yield USERS, user.id, value
                 sent += 1
@@ -141,6 +187,7 @@ class OrderGenerator:
     def _drawn(self, clock: Callable[[], int]) -> Iterator[tuple[bytes, User, int]]:
         """Yield id, user and lateness (ms) of one order after the other."""
         random = self._random
+        mean_ms, most_ms, *_ = self._lateness
         while True:
             users = self._crowd.draw(random, clock(), _BLOCK)
             jitters = random.choices(range(_MAX_JITTER_MS), k=_BLOCK)
@@ -148,29 +195,35 @@ class OrderGenerator:
                 self._orders_made += 1
                 late_ms = jitter_ms
                 if random.random() < _LATE_SHARE:
-                    late_ms += min(int(random.expovariate(1 / _MEAN_LATE_MS)), _MAX_LATE_MS)
-                    if random.random() < _OFFLINE_SHARE:
+                    late_ms += min(int(random.expovariate(1 / mean_ms)), most_ms)
+                    if random.random() < _OFFLINE_SHARE and self._may_be_offline(user):
                         late_ms += random.randrange(_MIN_OFFLINE_MS, _MAX_OFFLINE_MS)
                 yield b"ord-%d-%d" % (self._seed, self._orders_made), user, late_ms
 
-    def _step(self, step: _Step, now_ms: int) -> bytes:
-        if step.name == b"created":
-            return self._created(step.order_id, step.user, now_ms - step.late_ms)
-        return _follow_up(step, now_ms)
+    def _may_be_offline(self, user: User) -> bool:
+        return not self._lateness.is_certain or user.id in self._in_time
 
-    def _created(self, order_id: bytes, user: User, time_ms: int) -> bytes:
-        amount, items = user.basket(self._random)
-        return _CREATED % (
-            order_id,
-            order_id,
-            time_ms,
-            order_id,
-            order_id,
-            user.id,
-            amount,
-            user.currency,
-            items,
-        )
+    def _order_time_ms(self, now_ms: int, late_ms: int) -> int:
+        if self._lateness.is_certain and late_ms >= _MIN_OFFLINE_MS:
+            return self._began_ms - late_ms
+        return now_ms - late_ms
+
+    def _visit_time_ms(self, now_ms: int, late_ms: int) -> int:
+        """Return when the order comes that a visit is for, as the visit has it."""
+        if self._lateness.is_certain and late_ms < _MIN_OFFLINE_MS:
+            return now_ms
+        return self._order_time_ms(now_ms, late_ms)
+
+    def _step(self, step: _Step, now_ms: int) -> bytes:
+        if step.name != b"created":
+            return _follow_up(step, now_ms)
+        order_id, user, late_ms = step.order_id, step.user, step.late_ms
+        time_ms, basket = self._order_time_ms(now_ms, late_ms), user.basket(self._random)
+        if self._payments is not None:
+            self._payments.plan(order_id, user.id, basket.amount, time_ms, now_ms)
+        if self._lateness.is_certain and late_ms < _MIN_OFFLINE_MS:
+            self._in_time.add(user.id)
+        return _created(order_id, user, time_ms, basket)
 
     def _plan(self, steps: list[_Step], last: _Step, sent: int) -> None:
         """Put the order's next event, if there is to be one, among the steps to come."""
@@ -192,6 +245,20 @@ def partition_of(key: bytes | None, partitions: int) -> int:
 
 def _clock(now_ms: int | Callable[[], int]) -> Callable[[], int]:
     return now_ms if callable(now_ms) else lambda: now_ms
+
+
+def _created(order_id: bytes, user: User, time_ms: int, basket: Basket) -> bytes:
+    return _CREATED % (
+        order_id,
+        order_id,
+        time_ms,
+        order_id,
+        order_id,
+        user.id,
+        basket.amount,
+        user.currency,
+        basket.items,
+    )
 
 
 def _follow_up(step: _Step, time_ms: int) -> bytes:

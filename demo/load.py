@@ -1,17 +1,19 @@
-"""Users and orders into Kafka, at a steady rate."""
+"""Made-up records into Kafka, at a steady rate."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from demo.closing import closed
+from demo.event_clock import EventClock
 from demo.generator import OrderGenerator, TopicKeyValue, partition_of
 from demo.pace import Pace
 from demo.poison import USERS, KeyValue
@@ -24,17 +26,18 @@ _ID_START = b'{"event_id":"'
 
 
 class SendTimes:
-    """When which order was sent: time.monotonic() by event id."""
+    """When which order, or other event whose id ends so, was sent: time.monotonic() by event id."""
 
-    def __init__(self) -> None:
+    def __init__(self, id_end: str = "-created") -> None:
+        self._id_end = id_end.encode()
         self._times: dict[bytes, float] = {}
 
     def note(self, value: bytes | None, now_s: float) -> None:
-        """Remember when the order of this record was sent, if it is one."""
+        """Remember when this record was sent, if it is of such an event."""
         if value is None or not value.startswith(_ID_START):
             return
         event_id = value[len(_ID_START) : value.find(b'"', len(_ID_START))]
-        if event_id.endswith(b"-created"):
+        if event_id.endswith(self._id_end):
             self._times[event_id] = now_s
             if len(self._times) > _REMEMBERED:
                 del self._times[next(iter(self._times))]
@@ -48,13 +51,21 @@ class Load:
     """A producer of the generator's records. `sent` counts those that were handed to Kafka."""
 
     def __init__(
-        self, client: Mapping[str, Any], partitions: int, generator: OrderGenerator
+        self,
+        client: Mapping[str, Any],
+        partitions: int,
+        generator: OrderGenerator,
+        event_clock: EventClock | None = None,
+        times: SendTimes | None = None,
     ) -> None:
+        """Event time is that of its clock, or the present; `times` notes the orders unless given."""
         self.sent = 0
         self.seconds = 0.0
-        self.times = SendTimes()
+        self.times = times or SendTimes()
         self._partitions = partitions
-        self._records = generator.records(_now_ms)
+        self._event_clock = event_clock
+        self._records = generator.records(event_clock or now_ms, now_ms)
+        self._ends: Counter[TopicPartition] = Counter()
         self._unacknowledged: set[asyncio.Future[Any]] = set()
         self._producer = AIOKafkaProducer(
             **client,
@@ -91,7 +102,11 @@ class Load:
             if seconds is not None:
                 self.seconds = min(self.seconds, seconds)
             due = pace.take_due(self.seconds, _MOST_A_TICK)
+            if self._event_clock is not None:
+                self._event_clock.go_on(due)
             await self._send(chain(pace.take_burst(), islice(self._records, due)))
+            if self._event_clock is not None:
+                self._event_clock.sent(self._ends)
             self._raise_refused()
         await asyncio.gather(*self._unacknowledged)
 
@@ -106,15 +121,16 @@ class Load:
 
     async def _send_rows(self, topic: str, partition: int, rows: list[KeyValue]) -> None:
         batch = self._producer.create_batch()
-        now_ms, now_s = _now_ms(), time.monotonic()
+        at_ms, now_s = now_ms(), time.monotonic()
         for key, value in rows:
-            if batch.append(key=key, value=value, timestamp=now_ms) is None:
+            if batch.append(key=key, value=value, timestamp=at_ms) is None:
                 await self._send_batch(batch, topic, partition)
                 batch = self._producer.create_batch()
-                batch.append(key=key, value=value, timestamp=now_ms)
+                batch.append(key=key, value=value, timestamp=at_ms)
             self.times.note(value, now_s)
         await self._send_batch(batch, topic, partition)
         self.sent += len(rows)
+        self._ends[TopicPartition(topic, partition)] += len(rows)
 
     async def _send_batch(self, batch: Any, topic: str, partition: int) -> None:
         batch.close()
@@ -127,5 +143,6 @@ class Load:
             sent.result()
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Return the clock's time, ms since 1970 UTC."""
     return int(time.time() * 1_000)

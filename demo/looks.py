@@ -28,36 +28,39 @@ class Look(NamedTuple):
         """Return how many records of these inputs the workers are done with."""
         return sum(at.committed for tp, at in self.standings.items() if tp.topic in topics)
 
-    def seen_in(self, topics: Sequence[str]) -> int:
-        """Return how many records of these topics were seen."""
-        return sum(self.seen[topic] for topic in topics)
-
     def per_s(self, before: Look, count_before: int, count: int) -> float:
         """Return by how many a second something has grown since a look before this one."""
         passed_s = self.at_s - before.at_s
         return max(0, count - count_before) / passed_s if passed_s > 0 else 0.0
 
 
-def flow_row(flow: Flow, before: Look, now: Look) -> FlowRow:
+def flow_rows(flow: Flow, before: Look, now: Look) -> list[FlowRow]:
     """Return a flow and what went through it between two looks."""
     reads = tuple(topic.name for topic in flow.reads)
     keeps = flow.keeps.name if flow.keeps else None
     outputs = [topic.name for topic in flow.outputs]
-    return FlowRow(
+    first = FlowRow(
         name=flow.name,
         reads=reads,
         joins=tuple(table.name for table in flow.joins),
         keeps=keeps,
-        emits=", ".join(outputs) or None,
+        emits=None,
         in_per_s=now.per_s(before, before.committed(reads), now.committed(reads)),
         changes_per_s=now.per_s(before, before.changes[keeps], now.changes[keeps])
         if keeps
         else None,
-        out_per_s=now.per_s(before, before.seen_in(outputs), now.seen_in(outputs))
-        if outputs
-        else None,
-        out=now.seen_in(outputs) if outputs else None,
+        out_per_s=None,
+        out=None,
     )
+    further = FlowRow("", (), (), None, None, None, None, None, None)
+    return [
+        (first if number == 0 else further)._replace(
+            emits=output,
+            out_per_s=now.per_s(before, before.seen[output], now.seen[output]),
+            out=now.seen[output],
+        )
+        for number, output in enumerate(outputs)
+    ] or [first]
 
 
 def waited_s(looks: Sequence[Look]) -> float:

@@ -13,28 +13,35 @@ from aiokafka.errors import KafkaError
 from demo.following import OutputFollower
 from demo.load import SendTimes
 from demo.oracle import parse
-from streams.topics import DEAD_LETTERS
+from demo.texts import dead_letter_text, event_text, late_text
+from demo.watched import MAIN_GROUP, Watched
 
 _KEPT_LATENCIES = 200_000
-_ENGLISH_TEENS = (11, 12, 13)
 
 
 class Observer(OutputFollower):
     """Reads what comes out as it becomes visible.
 
-    `counts` is by topic, `latest` text by topic, `reasons` counts dead letters by their reason.
+    `counts` is by topic, `latest` text by topic, `reasons` counts dead letters by their reason, `late` late
+    records by the flow that they are late for.
     """
 
     def __init__(
-        self, client: Mapping[str, Any], group: str, partitions: int, times: SendTimes
+        self,
+        client: Mapping[str, Any],
+        partitions: int,
+        times: SendTimes,
+        watched: Watched = MAIN_GROUP,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.late: Counter[str] = Counter()
         self.latest: dict[str, str] = {}
         self.latencies_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
         self._new_latencies_ms: list[float] = []
         self._times = times
-        super().__init__(client, group, partitions)
+        self._watched = watched
+        super().__init__(client, watched.app_id, partitions, watched)
 
     def _take(self, topic: str, records: Sequence[Any]) -> None:
         self.counts[topic] += len(records)
@@ -62,15 +69,26 @@ class Observer(OutputFollower):
         taken, self._new_latencies_ms = self._new_latencies_ms, []
         return taken
 
+    @property
+    def derived(self) -> int:
+        """Return how many derived events were seen."""
+        return sum(self.counts[topic] for topic in self._watched.outputs)
+
     def _see(self, topic: str, record: Any, now_s: float) -> None:
-        if topic == DEAD_LETTERS:
-            headers = {name: value.decode() for name, value in record.headers}
+        headers = {name: value.decode() for name, value in record.headers}
+        if topic == self._watched.dead_letters:
             self.reasons[headers["headrace.reason"]] += 1
-            self.latest[topic] = _dead_letter_text(headers)
-            return
-        event = parse(record.value)
-        self.latest[topic] = _event_text(event)
-        sent_s = self._times.take(event["causation_id"])
+            self.latest[topic] = dead_letter_text(headers)
+        elif topic == self._watched.late_records:
+            self.late[headers["headrace.flow"]] += 1
+            self.latest[topic] = late_text(headers)
+        else:
+            self._see_event(topic, parse(record.value), now_s)
+
+    def _see_event(self, topic: str, event: Any, now_s: float) -> None:
+        self.latest[topic] = event_text(event)
+        cause = event["causation_id"]  # what tells of a window has none
+        sent_s = self._times.take(cause) if cause else None
         if sent_s is not None:
             self.latencies_ms.append((now_s - sent_s) * 1_000)
             self._new_latencies_ms.append((now_s - sent_s) * 1_000)
@@ -81,34 +99,3 @@ def _assigned(assignment: bytes) -> list[str]:
     return sorted(
         f"{topic}-{number}" for topic, numbers in decoded.assignment for number in numbers
     )
-
-
-def _dead_letter_text(headers: Mapping[str, str]) -> str:
-    topic, partition, offset = (
-        headers[f"__streams.errors.{part}"] for part in ("topic", "partition", "offset")
-    )
-    return f"DEAD  {topic}-{partition}@{offset}  {headers['headrace.reason']}"
-
-
-def _event_text(event: Any) -> str:
-    data = event["data"]
-    if event["event_type"] == "user.vip_upgraded":
-        nth = _ordinal(data["order_count"])
-        return f"VIP   {data['user_id']} at the {nth} order {data['order_id']}"
-    if event["event_type"] == "order.enriched":
-        return f"ORDER {data['order_id']} of {_user_text(data)}"
-    return f"HIGH  {data['user_id']} {data['amount']:,.2f} {data['currency']} {data['order_id']}"
-
-
-def _user_text(data: Any) -> str:
-    user = data["user"]
-    if user is None:
-        return "an unknown user"
-    name = user["email"] or data["user_id"]
-    return f"{name} in {user['country']}" if user["country"] else str(name)
-
-
-def _ordinal(number: int) -> str:
-    if number % 100 in _ENGLISH_TEENS:
-        return f"{number}th"
-    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"

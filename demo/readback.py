@@ -10,10 +10,6 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from demo.oracle import (
-    DERIVED,
-    ORDERS,
-    TABLES,
-    USERS,
     DeadLetter,
     Derived,
     Json,
@@ -26,19 +22,16 @@ from demo.oracle import (
     in_any_turns,
     parse,
 )
+from demo.watched import MAIN_GROUP, Watched, changelog
 from streams.engine.layout import subtopologies
 from streams.engine.store import Position, Store
 from streams.errors import HeadraceError
 from streams.topics import DEAD_LETTERS
-from streams.topology import TOPOLOGY
 
 Records = Mapping[TopicPartition, Sequence[Any]]
 """aiokafka's ConsumerRecords, in offset order."""
 
-INPUTS = tuple(topic.name for topic in TOPOLOGY.inputs if topic.name in {USERS, ORDERS})
-OUTPUTS = tuple(t.name for f in TOPOLOGY.flows for t in f.outputs if t.name in DERIVED)
-CHECKED = tuple(table.name for table in TOPOLOGY.tables if table.name in TABLES)
-"""What the oracle knows of: flows that were added are none of its business."""
+INPUTS, OUTPUTS, CHECKED = MAIN_GROUP.inputs, MAIN_GROUP.outputs, MAIN_GROUP.tables
 
 # Who died in mid-commit leaves a transaction open for a minute, and brokers look each ten seconds.
 _TIMEOUT_S = 100.0
@@ -60,9 +53,10 @@ class Verdict(NamedTuple):
     differences: list[str]
 
 
-def topics_of(app_id: str) -> tuple[str, ...]:
+def topics_of(app_id: str, group: Watched = MAIN_GROUP) -> tuple[str, ...]:
     """Return every topic that the check reads."""
-    return (*INPUTS, *OUTPUTS, DEAD_LETTERS, *(_changelog(app_id, table) for table in CHECKED))
+    changelogs = (changelog(app_id, table) for table in group.tables)
+    return (*group.inputs, *group.told, *changelogs)
 
 
 def check(
@@ -80,15 +74,12 @@ def check(
     `rules` are the contract's unless told. `ends` of the inputs are told where something lies behind
     the last record, as the ends of transactions do.
     """
-    sources = {
-        topic: {tp.partition: [_source(r) for r in rows] for tp, rows in _of(records, topic)}
-        for topic in INPUTS
-    }
+    sources = sources_of(records, INPUTS)
     merged = expect(sources, rules)
     actual = Outcome(
-        tables={table: _folded(records, _changelog(app_id, table)) for table in CHECKED},
-        derived={topic: _events(records, topic) for topic in OUTPUTS},
-        dead_letters=[_dead_letter(r) for _, rows in _of(records, DEAD_LETTERS) for r in rows],
+        tables={table: folded(records, changelog(app_id, table)) for table in CHECKED},
+        derived={topic: events_of(records, topic) for topic in OUTPUTS},
+        dead_letters=letters_of(records, DEAD_LETTERS),
         skipped=merged.skipped,  # no topic tells of what was skipped, nor of what was late
         late=merged.late,
     )
@@ -101,8 +92,8 @@ def check(
     differences = [
         *diff(expected, actual),
         *(f"on disk: {line}" for line in on_disk),
-        *_behind(sources, disk.next_offsets, ends or {}),
-        *_changed_letters(records),
+        *behind(sources, disk.next_offsets, ends or {}),
+        *changed_letters(records, MAIN_GROUP),
     ]
     return Verdict(expected, actual, differences)
 
@@ -169,16 +160,18 @@ async def _written_ends(
     return ends
 
 
-def read_disk(folders: Iterable[Path], partitions: int | range) -> Disk:
+def read_disk(
+    folders: Iterable[Path], partitions: int | range, group: Watched = MAIN_GROUP
+) -> Disk:
     """Return what the workers' stores hold; of a task that several had, the furthest counts.
 
     `partitions` is their number, or which of them are read. No worker may run. Raises StoreError.
     """
     folders = list(folders)
     numbers = range(partitions) if isinstance(partitions, int) else partitions
-    disk = Disk({table: {} for table in CHECKED}, {})
-    for subtopology in subtopologies(TOPOLOGY):
-        tables = [table.name for table in subtopology.tables if table.name in CHECKED]
+    disk = Disk({table: {} for table in group.tables}, {})
+    for subtopology in subtopologies(group.topology):
+        tables = [table.name for table in subtopology.tables if table.name in group.tables]
         for number in numbers:
             task_id = subtopology.task_id(number)
             paths = [folder / task_id for folder in folders]
@@ -209,34 +202,50 @@ def _read_store(store: Store, tables: Iterable[str], partition: int, disk: Disk)
             disk.tables[table][key] = parse(value)
 
 
-def _changelog(app_id: str, table: str) -> str:
-    return f"{app_id}-{table}-changelog"
-
-
 def _of(records: Records, topic: str) -> Iterator[tuple[TopicPartition, Sequence[Any]]]:
     return ((tp, rows) for tp, rows in sorted(records.items()) if tp.topic == topic)
+
+
+def sources_of(records: Records, inputs: Iterable[str]) -> dict[str, dict[int, list[Source]]]:
+    """Return the inputs as the oracle takes them: by topic and partition."""
+    return {
+        topic: {tp.partition: [_source(r) for r in rows] for tp, rows in _of(records, topic)}
+        for topic in inputs
+    }
 
 
 def _source(record: Any) -> Source:
     return Source(record.offset, record.timestamp, record.key, record.value)
 
 
-def _events(records: Records, topic: str) -> dict[int, list[Derived]]:
+def events_of(records: Records, topic: str) -> dict[int, list[Derived]]:
+    """Return a topic's derived events, by partition."""
     return {
         tp.partition: [Derived(r.key, parse(r.value)) for r in rows]
         for tp, rows in _of(records, topic)
     }
 
 
-def _folded(records: Records, changelog: str) -> dict[str, Json]:
+def folded(records: Records, of_table: str) -> dict[str, Json]:
+    """Return the rows that a changelog makes."""
     table: dict[str, Json] = {}
-    for _, rows in _of(records, changelog):
+    for _, rows in _of(records, of_table):
         for record in rows:
             if record.value is None:
                 table.pop(record.key.decode(), None)
             else:
                 table[record.key.decode()] = parse(record.value)
     return table
+
+
+def records_of(records: Records, topic: str) -> Iterator[tuple[int, Any]]:
+    """Yield a topic's records, each with its partition."""
+    return ((tp.partition, record) for tp, rows in _of(records, topic) for record in rows)
+
+
+def letters_of(records: Records, topic: str) -> list[DeadLetter]:
+    """Return the dead letters of a topic."""
+    return [_dead_letter(record) for _, record in records_of(records, topic)]
 
 
 def _dead_letter(record: Any) -> DeadLetter:
@@ -249,15 +258,15 @@ def _dead_letter(record: Any) -> DeadLetter:
     )
 
 
-def _changed_letters(records: Records) -> Iterator[str]:
+def changed_letters(records: Records, group: Watched) -> Iterator[str]:
     """Yield a line for each dead letter whose key, value or partition is not its source's."""
     sources = {
         (tp.topic, tp.partition, r.offset): (tp.partition, r.key, r.value)
-        for topic in INPUTS
+        for topic in group.inputs
         for tp, rows in _of(records, topic)
         for r in rows
     }
-    for tp, rows in _of(records, DEAD_LETTERS):
+    for tp, rows in _of(records, group.dead_letters):
         for record in rows:
             letter = _dead_letter(record)
             source = sources.get((letter.topic, letter.partition, letter.offset))
@@ -265,11 +274,12 @@ def _changed_letters(records: Records) -> Iterator[str]:
                 yield f"dead-letters: {tuple(letter)} differs from the record that it stands for"
 
 
-def _behind(
+def behind(
     sources: Mapping[str, Mapping[int, Sequence[Source]]],
     next_offsets: Mapping[tuple[str, int], int],
     ends: Mapping[TopicPartition, int],
 ) -> Iterator[str]:
+    """Yield a line for each input of which a store is not at the end."""
     for topic, by_partition in sources.items():
         for partition, rows in by_partition.items():
             last = rows[-1].offset + 1 if rows else 0

@@ -26,6 +26,8 @@ class Reading(NamedTuple):
     lag: int
     latencies_ms: Sequence[float]
     """Of what was seen since the last reading."""
+    late: int | None = None
+    """Late records; None where no topic tells of them."""
 
 
 class Report:
@@ -46,10 +48,11 @@ class Report:
     def reading(self, now: Reading, latest: Mapping[str, str]) -> None:
         """Say how it stands, and one of the latest events, another kind each time and none twice."""
         last, self._last = self._last, now
+        late = "" if now.late is None else f"  late {now.late:,}"
         rate = (now.records - last.records) / max(now.seconds - last.seconds, 0.001)
         _say(
             f"{now.seconds:5.0f} s  records {now.records:,} ({rate:,.0f}/s)  derived {now.derived:,}"
-            f"  dead letters {now.dead_letters:,}  lag {now.lag:,}"
+            f"  dead letters {now.dead_letters:,}{late}  lag {now.lag:,}"
             f"  latency {_latency(now.latencies_ms)}"
         )
         if text := news(latest, self._told):
@@ -61,6 +64,7 @@ class Report:
         *,
         records: int,
         skipped: int,
+        late_are: str,
         seconds: float,
         latencies_ms: Sequence[float],
     ) -> None:
@@ -73,7 +77,7 @@ class Report:
         _say("derived       " + ", ".join(f"{count:,} in {t}" for t, count in derived.items()))
         _say(f"dead letters  {reasons.total():,}" + (f": {told}" if told else ""))
         _say(f"skipped       {skipped:,} (unknown event types, tombstones)")
-        _say(f"late          {outcome.late:,} orders of minutes that were gone")
+        _say(f"late          {outcome.late:,} {late_are}")
         tables = (f"{len(rows):,} rows of {table}" for table, rows in outcome.tables.items())
         _say("tables        " + ", ".join(tables))
         _say(f"latency       {_latency(latencies_ms)}, from sent to seen by a reader downstream")

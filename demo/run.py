@@ -20,24 +20,26 @@ from config.kafka_client import kafka_client_options
 from config.settings import Settings
 from demo.changelogs import Changelogs
 from demo.ending import EndSignals
-from demo.generator import OrderGenerator
-from demo.load import Load
+from demo.event_clock import LATENESS, EventClock
+from demo.generator import LIFE_LIKE, OrderGenerator
+from demo.load import Load, SendTimes, now_ms
 from demo.observer import Observer
 from demo.pace import Pace
-from demo.readback import INPUTS, Verdict, check, read_disk, read_topics, topics_of
+from demo.readback import Verdict, check, read_disk, read_topics, topics_of
 from demo.report import Reading, Report
 from demo.screen import Screen
 from demo.show import Show
-from demo.workers import APP_ID, Workers
+from demo.watched import APP_ID, MAIN_GROUP, WATCHED
+from demo.windows_check import check_windows
+from demo.workers import Workers
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import partition_counts
 from streams.errors import HeadraceError
 from streams.prepare import prepare_topics
-from streams.topics import DEAD_LETTERS
-from streams.topology import TOPOLOGY
 
 T = TypeVar("T")
 _POLL_S = 0.1
+_COMMITS_POLL_S = 0.2
 _CONNECT_TIMEOUT_S = 15.0
 _JOIN_TIMEOUT_S = 45.0
 _DRAIN_TIMEOUT_S = 60.0
@@ -56,6 +58,7 @@ class Plan(NamedTuple):
     seed: int | None = None
     poison: float = 0.005
     users: int = 2_000
+    group: str = MAIN_GROUP.name
 
 
 def run_demo(plan: Plan, settings: Settings, ends: EndSignals, screen: Screen | None = None) -> int:
@@ -123,19 +126,21 @@ class _Demo:
         self._settings = settings
         self._client = {**kafka_client_options(settings), "client_id": APP_ID}
         self._report = report
-        self._workers = Workers(folder, settings)
+        self._group = WATCHED[plan.group]
+        self._workers = Workers(folder, settings, self._group)
         self._pace = Pace(plan.rate)
+        self._event_clock = None if self._group is MAIN_GROUP else EventClock(now_ms)
 
     async def run(self, ends: EndSignals, screen: Screen | None) -> Verdict:
         """Send records and check what came of them; without an end in the plan, never return."""
-        await refuse_used_topics(self._client, topics_of(APP_ID))
+        await refuse_used_topics(self._client, self._topics())
         self._report.note(f"starting the workers: {self._plan.workers} ...")
         try:
             for _ in range(self._plan.workers):
                 self._workers.start()
             partitions = await self._prepare()
-            load = Load(self._client, partitions, self._generator())
-            observer = Observer(self._client, APP_ID, partitions, load.times)
+            load = self._load(partitions)
+            observer = Observer(self._client, partitions, load.times, self._group)
             async with observer, load:
                 await _alongside(
                     self._course(load, observer, partitions, ends, screen),
@@ -150,18 +155,30 @@ class _Demo:
 
     async def _prepare(self) -> int:
         return await prepare_topics(
-            TOPOLOGY,
+            self._group.topology,
             self._client,
-            application_id=APP_ID,
+            application_id=self._group.app_id,
             default_partitions=self._plan.partitions,
             replication_factor=self._settings.kafka_replication_factor,
             create=self._settings.kafka_auto_create_topics,
         )
 
-    def _generator(self) -> OrderGenerator:
-        plan = self._plan
+    def _topics(self) -> tuple[str, ...]:
+        return topics_of(self._group.app_id, self._group)
+
+    def _load(self, partitions: int) -> Load:
+        """Return what sends records; latency is from the event that something derived comes of at once."""
+        plan, clock = self._plan, self._event_clock
         seed = secrets.randbelow(1_000_000) if plan.seed is None else plan.seed
-        return OrderGenerator(seed, plan.users, plan.poison)
+        generator = OrderGenerator(
+            seed,
+            plan.users,
+            plan.poison,
+            payments=clock is not None,
+            lateness=LIFE_LIKE if clock is None else LATENESS,
+        )
+        times = SendTimes("-created" if clock is None else "-payment")
+        return Load(self._client, partitions, generator, clock, times)
 
     async def _course(
         self,
@@ -176,10 +193,12 @@ class _Demo:
         for worker in self._workers.all():
             self._report.tasks(worker.label, tasks[worker.client_id])
         work = self._sent_and_done(load, observer)
+        if self._event_clock is not None:
+            work = _alongside(work, self._follow_commits(self._event_clock, observer))
         if screen is None:
             await _alongside(work, self._tell(load, observer))
         else:
-            async with Changelogs(self._client, APP_ID, partitions) as changelogs:
+            async with self._changelogs(partitions) as changelogs:
                 show = Show(
                     planned_seconds=self._plan.seconds,
                     pace=self._pace,
@@ -187,11 +206,23 @@ class _Demo:
                     observer=observer,
                     changelogs=changelogs,
                     workers=self._workers,
+                    watched=self._group,
+                    event_clock=self._event_clock,
                 )
                 with ends.interrupt_means(self._pace.end):
                     await _alongside(work, show.run(screen), changelogs.follow())
         if screen is None:
             await self._tell_once(load, observer)
+
+    def _changelogs(self, partitions: int) -> Changelogs:
+        return Changelogs(self._client, self._group.app_id, partitions, self._group)
+
+    async def _follow_commits(self, clock: EventClock, observer: Observer) -> None:
+        """Let event time go on as the workers do, without end."""
+        while True:
+            standings = await observer.standings()
+            clock.committed({tp: at.committed for tp, at in standings.items()})
+            await asyncio.sleep(_COMMITS_POLL_S)
 
     async def _joined(self, observer: Observer) -> dict[str, list[str]]:
         """Return the partitions of each worker by client id, when all that run have their share."""
@@ -234,23 +265,27 @@ class _Demo:
         reading = Reading(
             seconds=load.seconds,
             records=load.sent,
-            derived=observer.counts.total() - observer.counts[DEAD_LETTERS],
-            dead_letters=observer.counts[DEAD_LETTERS],
+            derived=observer.derived,
+            dead_letters=observer.counts[self._group.dead_letters],
+            late=observer.late.total() if self._group.late_records else None,
             lag=await observer.lag(),
             latencies_ms=observer.take_new_latencies_ms(),
         )
         self._report.reading(reading, observer.latest)
 
     async def _check(self, partitions: int, load: Load, observer: Observer) -> Verdict:
-        records = await read_topics(self._client, topics_of(APP_ID), partitions)
-        disk = read_disk(self._workers.data_folders(), partitions)
-        verdict = await asyncio.to_thread(check, records, disk, APP_ID)
-        if lost := load.sent - sum(len(r) for tp, r in records.items() if tp.topic in INPUTS):
+        group = self._group
+        records = await read_topics(self._client, self._topics(), partitions)
+        disk = read_disk(self._workers.data_folders(), partitions, group)
+        checked = check if group is MAIN_GROUP else check_windows
+        verdict = await asyncio.to_thread(checked, records, disk, group.app_id)
+        if lost := load.sent - sum(len(r) for tp, r in records.items() if tp.topic in group.inputs):
             verdict.differences.insert(0, f"{lost} of the records sent are not in the topics")
         self._report.summary(
             verdict.actual,
             records=load.sent,
             skipped=verdict.expected.skipped.total(),
+            late_are=group.late_are,
             seconds=load.seconds,
             latencies_ms=list(observer.latencies_ms),
         )

@@ -9,16 +9,19 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from demo.changelogs import Changelogs
+from demo.event_clock import EventClock
 from demo.keys import Command, Do
 from demo.load import Load
-from demo.looks import Look, flow_row, waited_s
+from demo.looks import Look, flow_rows, waited_s
 from demo.observer import Observer
 from demo.pace import Pace
 from demo.poison import POISONS, Subject
 from demo.report import news, quantile
 from demo.screen import Screen
 from demo.snapshot import EventRow, Latency, Snapshot, WorkerRow, WorkerState
+from demo.watched import MAIN_GROUP, Watched
 from demo.workers import Worker, Workers
+from streams.engine.definitions import Topology
 from streams.engine.layout import subtopologies
 from streams.topology import TOPOLOGY
 
@@ -43,6 +46,8 @@ class Show:
         observer: Observer,
         changelogs: Changelogs,
         workers: Workers,
+        watched: Watched = MAIN_GROUP,
+        event_clock: EventClock | None = None,
     ) -> None:
         self._planned_seconds = planned_seconds
         self._pace = pace
@@ -50,6 +55,8 @@ class Show:
         self._observer = observer
         self._changelogs = changelogs
         self._workers = workers
+        self._watched = watched
+        self._event_clock = event_clock
         self._looks: deque[Look] = deque(maxlen=_KEPT_LOOKS)
         self._in_per_s: deque[float] = deque(maxlen=_KEPT_LOOKS)
         self._out_per_s: deque[float] = deque(maxlen=_KEPT_LOOKS)
@@ -157,7 +164,7 @@ class Show:
             self._events.appendleft(EventRow(kind, said.strip()))
 
     def _snapshot(self) -> Snapshot:
-        look, before = self._looks[-1], self._before()
+        look, before, watched = self._looks[-1], self._before(), self._watched
         return Snapshot(
             seconds=self._load.seconds,
             planned_seconds=self._planned_seconds,
@@ -171,9 +178,11 @@ class Show:
             lag_s=waited_s(self._looks),
             latency=self._latency,
             latency_p99_ms=tuple(self._p99_ms),
-            flows=[flow_row(flow, before, look) for flow in TOPOLOGY.flows],
+            flows=[row for flow in watched.topology.flows for row in flow_rows(flow, before, look)],
             workers=[self._worker_row(worker) for worker in self._workers.all()],
             users=self._changelogs.top_users.first(_TOP_USERS),
+            late=self._observer.late.most_common() if watched.late_records else None,
+            event_ms=self._event_clock() if self._event_clock else None,
             events=tuple(self._events),
             dead_letters=self._observer.reasons.most_common(),
             message=self._message if time.monotonic() < self._message_until_s else "",
@@ -185,7 +194,7 @@ class Show:
         return "paused" if self._pace.paused else "sending"
 
     def _worker_row(self, worker: Worker) -> WorkerRow:
-        tasks = tasks_of(self._tasks.get(worker.client_id, ()))
+        tasks = tasks_of(self._tasks.get(worker.client_id, ()), self._watched.topology)
         if worker.killed:
             state = WorkerState.KILLED
         elif worker.client_id in self._tasks:
@@ -195,12 +204,12 @@ class Show:
         return WorkerRow(worker.number, worker.process.pid, state, tasks)
 
 
-def tasks_of(partitions: Sequence[str]) -> tuple[str, ...]:
+def tasks_of(partitions: Sequence[str], topology: Topology = TOPOLOGY) -> tuple[str, ...]:
     """Return the ids of the tasks that read these input partitions (`orders-3`)."""
     numbers = {int(partition.rpartition("-")[2]) for partition in partitions}
     return tuple(
         subtopology.task_id(number)
-        for subtopology in subtopologies(TOPOLOGY)
+        for subtopology in subtopologies(topology)
         for number in sorted(numbers)
         if f"{subtopology.inputs[0].name}-{number}" in partitions
     )

@@ -15,14 +15,17 @@ class WorkerState(Enum):
 
 
 class FlowRow(NamedTuple):
-    """A flow of streams/topology.py, and what goes through it. None: it has no such thing."""
+    """A flow of streams/topology.py, and what goes through it. None: it has no such thing.
+
+    Of a flow with several outputs each but the first has a row of its own, in which the rest is empty.
+    """
 
     name: str
     reads: tuple[str, ...]
     joins: tuple[str, ...]
     keeps: str | None
     emits: str | None
-    in_per_s: float
+    in_per_s: float | None
     """Records of its inputs that were committed."""
     changes_per_s: float | None
     """Changed rows of its table."""
@@ -86,6 +89,10 @@ class Snapshot:
     workers: Sequence[WorkerRow]
     users: Sequence[UserRow]
     """The top ones, first the one who has spent most."""
+    late: Sequence[tuple[str, int]] | None = None
+    """Flow and count of late records, most frequent first; shown instead of users where there are such."""
+    event_ms: int | None = None
+    """Event time, where it is not that of the clock: ms since 1970 UTC."""
     events: Sequence[EventRow]
     """Newest first."""
     dead_letters: Sequence[tuple[str, int]]

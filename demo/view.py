@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
@@ -39,6 +41,12 @@ _KINDS = {
     "VIP": ("★", GREEN),
     "DEAD": ("✖", VERMILLION),
     "ORDER": ("◆", SKY_BLUE),
+    "PAID": ("◆", SKY_BLUE),
+    "UNPAID": ("◇", ORANGE),
+    "SESSION": ("↔", GREEN),
+    "SPIKE": ("▲", ORANGE),
+    "STATS": ("≡", SKY_BLUE),
+    "LATE": ("◷", VERMILLION),
 }
 _OTHER_KIND = ("•", PURPLE)
 _STATES = {
@@ -69,7 +77,7 @@ def _lines(now: Snapshot, width: int, height: int) -> list[Text]:
     foot = [Text(safe(now.message), style=f"bold {ORANGE}"), _keys()]
     head = [_title(now, width), *_gauges(now, width)]
     wide = width >= sum(_FLOW_WIDTHS) + len(_FLOW_COLUMNS) * _CELL + _OUTPUT_WIDTH
-    flows = [rule("flows: input → flow [table] → output", width, _cells(_FLOW_COLUMNS).lstrip())]
+    flows = [rule(_flows_title(now.event_ms), width, _cells(_FLOW_COLUMNS).lstrip())]
     flows += [_flow(row, width, wide=wide) for row in now.flows]
     rest = max(0, height - len(head) - len(flows) - len(foot) - 2)
     upper = max(_FEWEST_ROWS, min(max(len(now.workers), rest // 2), rest - _FEWEST_ROWS))
@@ -87,6 +95,13 @@ def _title(now: Snapshot, width: int) -> Text:
     )
     counts = f"{now.records_in:,} records in  {now.records_out:,} out"
     return Text.assemble(fit(left, max(0, width - len(counts) - 1)), " ", counts)
+
+
+def _flows_title(event_ms: int | None) -> str:
+    if event_ms is None:
+        return "flows: input → flow [table] → output"
+    event_time = datetime.fromtimestamp(event_ms / 1_000, UTC)
+    return f"event time {event_time:%d %b %H:%M} UTC: input → flow → output"
 
 
 def _gauges(now: Snapshot, width: int) -> list[Text]:
@@ -124,20 +139,27 @@ def _gauge(name: str, value: str, history: Sequence[float], colour: str, width: 
 
 def _flow(row: FlowRow, width: int, *, wide: bool) -> Text:
     """Return a flow as its way: inputs → flow [table] → output, and what goes through it."""
+    cells = [row.in_per_s, row.changes_per_s, row.out_per_s, row.out]
+    numbers = _cells([short(number) for number in cells])
+    room = max(0, width - len(numbers))
+    way = _way(row, _FLOW_WIDTHS if wide else (0, 0, 0))
+    if cell_len(way.plain) > room:
+        way = _way(row._replace(keeps=None), (0, 0, 0))
+    return Text.assemble(fit(way, room), numbers)
+
+
+def _way(row: FlowRow, widths: tuple[int, int, int]) -> Text:
     inputs = ", ".join(row.reads) + "".join(f" + [{table}]" for table in row.joins)
     table = f" [{row.keeps}]" if row.keeps else ""
     output = f" → {row.emits}" if row.emits else ""
-    inputs_width, name_width, table_width = _FLOW_WIDTHS if wide else (0, 0, 0)
-    way = Text.assemble(
+    inputs_width, name_width, table_width = widths
+    return Text.assemble(
         (f"{inputs:<{inputs_width}}", SKY_BLUE),
-        " → ",
+        " → " if row.name else "   ",
         (f"{row.name:<{name_width}}", "bold"),
         (f"{table:<{table_width}}", GREEN),
         (output, PURPLE),
     )
-    cells = [row.in_per_s, row.changes_per_s, row.out_per_s, row.out]
-    numbers = _cells([short(number) for number in cells])
-    return Text.assemble(fit(way, max(0, width - len(numbers))), numbers)
 
 
 def _cells(texts: Sequence[str]) -> str:
@@ -145,13 +167,17 @@ def _cells(texts: Sequence[str]) -> str:
 
 
 def _who(now: Snapshot, width: int, height: int) -> list[Text]:
-    """Return workers and top users side by side, under their titles."""
+    """Return workers, and top users or late records, side by side, under their titles."""
     left_width = (width - 2) // 2
     workers = [rule("workers", left_width, _running(now.workers))]
     workers += among([_worker(row) for row in now.workers], height)
-    users = [rule("top users", width - left_width - 2, "orders      amount")]
-    users += [_user(row, width - left_width - 2) for row in now.users[:height]]
-    return _filled(beside(workers, users, left_width, width), height + 1)
+    right_width = width - left_width - 2
+    if now.late is None:
+        others = [rule("top users", right_width, "orders      amount")]
+        others += [_user(row, right_width) for row in now.users[:height]]
+    else:
+        others = _counts("late records", now.late, right_width, height)
+    return _filled(beside(workers, others, left_width, width), height + 1)
 
 
 def _running(workers: Sequence[WorkerRow]) -> str:
@@ -192,21 +218,25 @@ def _what(now: Snapshot, width: int, height: int) -> list[Text]:
     left_width = (width - 2) * 2 // 3
     events = [rule("last events", left_width)]
     events += [_event(row) for row in now.events[:height]]
-    total = sum(count for _, count in now.dead_letters)
-    letters = [rule("dead letters", width - left_width - 2, f"{total:,}")]
-    rows = [_dead_letter(*row, width - left_width - 2) for row in now.dead_letters]
-    letters += among(rows, height)
+    letters = _counts("dead letters", now.dead_letters, width - left_width - 2, height)
     return _filled(beside(events, letters, left_width, width), height + 1)
 
 
 def _event(row: EventRow) -> Text:
     symbol, colour = _KINDS.get(row.kind, _OTHER_KIND)
-    return Text.assemble((f"{symbol} {row.kind:<6}", colour), safe(row.text))
+    return Text.assemble((f"{symbol} {row.kind:<5} ", colour), safe(row.text))
 
 
-def _dead_letter(reason: str, count: int, width: int) -> Text:
+def _counts(title: str, counts: Sequence[tuple[str, int]], width: int, height: int) -> list[Text]:
+    """Return a title with the sum, and so many counts of what they are of."""
+    total = sum(count for _, count in counts)
+    rows = [_count(*row, width) for row in counts]
+    return [rule(title, width, f"{total:,}"), *among(rows, height)]
+
+
+def _count(of: str, count: int, width: int) -> Text:
     end = f"{count:,}"
-    return Text.assemble(fit(Text(safe(reason)), max(0, width - len(end) - 1)), " ", end)
+    return Text.assemble(fit(Text(safe(of)), max(0, width - len(end) - 1)), " ", end)
 
 
 def _keys() -> Text:

@@ -12,8 +12,8 @@ _CHANGES = (b"country", b"email", b"password", b"status")
 _CHANGE_SHARES = (2, 3, 1, 2)
 _DELETE_SHARE = 0.003
 _RETURN_SHARE = 0.05
-_MIN_BEFORE_MS = 20_000
-_MAX_BEFORE_MS = 120_000
+BEFORE_ORDER_MS = (20_000, 120_000)
+"""How long before its order a visit begins: at least, and less than."""
 _STEP_MS = 4_000
 
 # number, name, user id, time, user id, user id, more data
@@ -40,8 +40,11 @@ _STAYS_AWAY = Visit((), orders=False)
 class Visits:
     """The users' side of a stream: what each does on the site, one visit after the other."""
 
-    def __init__(self, random: Random, seed: int) -> None:
+    def __init__(
+        self, random: Random, seed: int, before_order_ms: tuple[int, int] = BEFORE_ORDER_MS
+    ) -> None:
         self._random = random
+        self._before_order_ms = before_order_ms
         self._prefix = b"visit-%d" % seed
         self._made = 0
 
@@ -70,7 +73,7 @@ class Visits:
         elif random.random() < _CHANGE_SHARE:
             acts.append(self._change(user))
         user.is_registered, user.was_deleted = not leaves, leaves
-        first_ms = time_ms - random.randrange(_MIN_BEFORE_MS, _MAX_BEFORE_MS)
+        first_ms = time_ms - random.randrange(*self._before_order_ms)
         events = [self._event(user, *act, first_ms + n * _STEP_MS) for n, act in enumerate(acts)]
         return Visit(events, orders=not leaves)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from config.settings import Settings, environment_name
+from demo.watched import APP_ID, MAIN_GROUP, Watched
 from streams.child import end_child, start_child
 from streams.errors import HeadraceError
 
-APP_ID = "demo"
 MOST_WORKERS = 16
 _ROOT = Path(__file__).parents[1]
 _COMMAND = (sys.executable, "-c", "from commands.main import main; main()", "worker")
@@ -70,9 +70,10 @@ def _called(number: int, start: int) -> str:
 class Workers:
     """Worker processes, each with a data folder and a log of its own under `folder`."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        """They work on the Kafka of these settings."""
+    def __init__(self, folder: Path, settings: Settings, group: Watched = MAIN_GROUP) -> None:
+        """They work on the Kafka of these settings, and do the flows of this group."""
         self._folder = folder
+        self._group = group
         self._settings = settings
         self._workers: list[Worker] = []
         self._killed_last = 0
@@ -119,7 +120,7 @@ class Workers:
 
     def data_folders(self) -> list[Path]:
         """Return where the workers keep the application's tasks."""
-        return [self._folder / worker.name / APP_ID for worker in self._workers]
+        return [self._folder / worker.name / self._group.app_id for worker in self._workers]
 
     async def watch(self) -> None:
         """Raise WorkerError as soon as one ends by itself; else go on without end."""
@@ -157,7 +158,11 @@ class Workers:
         with (self._folder / f"{name}.log").open("ab") as file:
             # Elsewhere than here: a .env of the working directory is not to change the demo.
             return start_child(
-                _COMMAND, env=environment, cwd=self._folder, stdout=file, stderr=file
+                (*_COMMAND, "--group", self._group.name),
+                env=environment,
+                cwd=self._folder,
+                stdout=file,
+                stderr=file,
             )
 
 

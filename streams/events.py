@@ -269,11 +269,25 @@ class PaymentCompleted(Envelope, frozen=True, gc=False, kw_only=True, tag="payme
 
     data: PaymentData
 
+    def check(self) -> str | None:
+        """Return what is wrong with the amount, None if it has at most two decimals."""
+        return _amount_fault(self.data.amount)
+
 
 class PaymentFailed(Envelope, frozen=True, gc=False, kw_only=True, tag="payment.failed"):
     """A payment was tried in vain."""
 
     data: PaymentFailedData
+
+    def check(self) -> str | None:
+        """Return what is wrong with the amount, None if it has at most two decimals."""
+        return _amount_fault(self.data.amount)
+
+
+def _amount_fault(amount: float | None) -> str | None:
+    if amount is None or round(amount * 100) / 100 == amount:  # see OrderCreated.check
+        return None
+    return f"data.amount: {amount!r} has more than two decimals"
 
 
 # --- derived ------------------------------------------------------------------------------------

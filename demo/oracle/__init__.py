@@ -2,7 +2,7 @@
 
 It shares no code with the application, and uses the standard library alone: where the two differ,
 one of them is wrong. `records` judges single records, `flows` says what comes of them, `outcome`
-tells two outcomes apart.
+tells two outcomes apart; `windows` and `windows_outcome` do the same for the group `windows`.
 """
 
 from demo.oracle.flows import Rules, expect
@@ -16,22 +16,37 @@ from demo.oracle.outcome import (
     diff_rows,
     in_any_turns,
 )
-from demo.oracle.records import ORDERS, USERS, Json, Source, judge, parse
+from demo.oracle.records import ORDERS, PAYMENTS, USERS, Json, Source, judge, parse
+from demo.oracle.windows import expect_windows
+from demo.oracle.windows_outcome import (
+    WINDOWS_DERIVED,
+    WINDOWS_FLOWS,
+    Late,
+    WindowsOutcome,
+    diff_windows,
+)
 
 __all__ = [
     "DERIVED",
     "ORDERS",
+    "PAYMENTS",
     "TABLES",
     "USERS",
+    "WINDOWS_DERIVED",
+    "WINDOWS_FLOWS",
     "DeadLetter",
     "Derived",
     "Json",
+    "Late",
     "Outcome",
     "Rules",
     "Source",
+    "WindowsOutcome",
     "diff",
     "diff_rows",
+    "diff_windows",
     "expect",
+    "expect_windows",
     "in_any_turns",
     "judge",
     "parse",

@@ -111,7 +111,7 @@ def diff(expected: Outcome, actual: Outcome) -> list[str]:
         for partition in sorted({*wanted, *found}):
             where = f"{topic}[{partition}]"
             lines += _diff_events(where, wanted.get(partition, []), found.get(partition, []))
-    lines += _diff_letters(expected.dead_letters, actual.dead_letters)
+    lines += diff_letters(expected.dead_letters, actual.dead_letters)
     if expected.skipped != actual.skipped:
         lines.append(
             f"skipped: expected {_counts(expected.skipped)}, got {_counts(actual.skipped)}"
@@ -148,7 +148,8 @@ def _diff_events(where: str, expected: list[Derived], actual: list[Derived]) -> 
     return lines
 
 
-def _diff_letters(expected: Iterable[DeadLetter], actual: list[DeadLetter]) -> list[str]:
+def diff_letters(expected: Iterable[DeadLetter], actual: list[DeadLetter]) -> list[str]:
+    """Return a line for each dead letter that is there alone, or more than once."""
     wanted, found = set(expected), set(actual)
     lines = [f"dead-letters: missing {tuple(letter)}" for letter in sorted(wanted - found)]
     lines += [f"dead-letters: not expected {tuple(letter)}" for letter in sorted(found - wanted)]

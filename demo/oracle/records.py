@@ -13,6 +13,7 @@ Json: TypeAlias = dict[str, Any]
 
 USERS = "users"
 ORDERS = "orders"
+PAYMENTS = "payments"
 
 MAX_AMOUNT = Decimal(10**13)
 MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999
@@ -294,7 +295,16 @@ _OF_ORDERS: dict[str, _Fields] = {
     "order.completed": _OF_AN_ORDER,
     "order.cancelled": {**_OF_AN_ORDER, "reason": _Field(_text)},
 }
-_DATA: dict[str, dict[str, _Fields]] = {USERS: _OF_USERS, ORDERS: _OF_ORDERS}
+_OF_A_PAYMENT: _Fields = {**_OF_AN_ORDER, "payment_id": _Field(_text), "amount": _Field(_amount)}
+_OF_PAYMENTS: dict[str, _Fields] = {
+    "payment.completed": _OF_A_PAYMENT,
+    "payment.failed": {**_OF_A_PAYMENT, "reason": _Field(_text)},
+}
+_DATA: dict[str, dict[str, _Fields]] = {
+    USERS: _OF_USERS,
+    ORDERS: _OF_ORDERS,
+    PAYMENTS: _OF_PAYMENTS,
+}
 
 
 def _fields(document: Json, listed: _Fields) -> Json:

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console
 
@@ -24,22 +25,30 @@ _FOLDER = Path(__file__).parent
 _WIDTH, _HEIGHT = 104, 30
 _FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _POISON_AT_S, _PICTURE_AT_S = 8, 20
+_WINDOWS_PICTURE_AT_S = 45  # sessions and unpaid orders take 21 s to close
 _LAG_TO_SEE_S = 2.5
 
 
+Hit: TypeAlias = Callable[[Do], object]
+Story: TypeAlias = Generator[None, Snapshot, None]
+
+
 class Camera:
-    """A screen without a terminal: somebody who hits keys, and takes pictures."""
+    """A screen without a terminal: somebody who hits keys, and takes pictures, as a story has it."""
+
+    def __init__(self, story: Callable[[Hit], Story]) -> None:
+        self._story = story
 
     @contextlib.contextmanager
     def shown(self, obey: Callable[[Command], None]) -> Iterator[Callable[[Snapshot], None]]:
         """Give what looks at each snapshot."""
         loop = asyncio.get_running_loop()
-        story = _story(lambda do: loop.call_soon(obey, Command(do)))
+        story = self._story(lambda do: loop.call_soon(obey, Command(do)))
         next(story)
         yield story.send
 
 
-def _story(hit: Callable[[Do], object]) -> Generator[None, Snapshot, None]:
+def _main_story(hit: Hit) -> Story:
     now = yield
     while now.seconds < _POISON_AT_S:
         now = yield
@@ -54,6 +63,16 @@ def _story(hit: Callable[[Do], object]) -> Generator[None, Snapshot, None]:
     hit(Do.START)
     while any(row.state is not WorkerState.UP for row in now.workers):
         now = yield
+    hit(Do.END)
+    while True:
+        yield
+
+
+def _windows_story(hit: Hit) -> Story:
+    now = yield
+    while now.seconds < _WINDOWS_PICTURE_AT_S:
+        now = yield
+    _take(now, "demo-windows.svg")
     hit(Do.END)
     while True:
         yield
@@ -81,4 +100,8 @@ def _take(now: Snapshot, name: str) -> None:
 if __name__ == "__main__":
     ends = EndSignals()
     ends.install()
-    sys.exit(run_demo(Plan(seed=4), load_settings(), ends, Camera()))
+    settings = load_settings()
+    sys.exit(
+        run_demo(Plan(seed=4), settings, ends, Camera(_main_story))
+        or run_demo(Plan(seed=4, group="windows"), settings, ends, Camera(_windows_story))
+    )

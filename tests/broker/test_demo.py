@@ -93,6 +93,16 @@ def test_it_ends_with_the_proof_and_leaves_nothing(start: Callable[..., Demo]) -
     assert list(demo.folder.iterdir()) == []
 
 
+def test_the_group_windows_ends_with_the_proof_as_well(start: Callable[..., Demo]) -> None:
+    demo = start("--group", "windows", "--seconds", "6", "--rate", "1000", "--poison", "0.05")
+    demo.read_to("1 s  records")
+    output, status = demo.output_and_status()
+    assert "everything that came out equals the plain-Python oracle" in output
+    assert "records in    6,000 in 6.0 s" in output
+    assert status == 0
+    assert list(demo.folder.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("args", "number", "status"),
     [

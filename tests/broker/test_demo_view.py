@@ -135,6 +135,23 @@ def test_what_keys_do_to_it_changes_nothing_of_what_comes_out(
     assert demo.is_as_before()
 
 
+def test_windows_close_while_one_looks_and_a_kill_changes_nothing_of_them(
+    start: Callable[..., OnTerminal],
+) -> None:
+    demo = start("--group", "windows", "--seconds", "90", "--rate", "400", "--users", "300")
+    at = demo.wait_for("2 of 2 up", demo.wait_for(OTHER_SCREEN))
+    at = demo.wait_for("STATS", demo.wait_for("event time", at))
+    demo.type("k")
+    at = demo.wait_for("1 of 2 up", demo.wait_for("was killed with kill -9", at))
+    at = demo.wait_for("SESSION", demo.wait_for("UNPAID", at))
+    demo.type("q")
+    demo.wait_for("ending", at)
+    told, status = demo.end()
+    assert "everything that came out equals the plain-Python oracle" in told
+    assert status == 0
+    assert " 0 in " not in told
+
+
 def test_ctrl_c_ends_it_with_the_check_and_a_signal_s_status(
     start: Callable[..., OnTerminal],
 ) -> None:

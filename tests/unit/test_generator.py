@@ -216,6 +216,66 @@ def test_poison_comes_in_its_share_and_of_every_kind() -> None:
     assert 0.18 < (MANY - outcomes["event"]) / MANY < 0.22
 
 
+# --- payments -------------------------------------------------------------------------------------
+
+
+def clocked(count: int, **options: Any) -> list[Record]:
+    """Return records of a day: the clock goes on a second with each time that is asked for."""
+    times = iter(range(NOW_MS - 24 * HOUR_MS, NOW_MS, 1_000))
+    return list(islice(OrderGenerator(seed=7, **options).records(lambda: next(times)), count))
+
+
+def test_payments_are_events_and_the_same_seed_makes_the_same() -> None:
+    made = clocked(MANY, payments=True)
+    assert clocked(MANY, payments=True) == made
+    paid = [record for record in made if record[0] == "payments"]
+    assert {outcome(*record) for record in paid} == {"event"}
+    ids = Counter(json.loads(value or b"")["event_id"] for _, _, value in paid)
+    assert ids.most_common(1)[0][1] == 1
+
+
+def test_payments_come_between_the_others_and_change_none_of_them() -> None:
+    options: dict[str, Any] = {"poison_share": 0.1}
+    made = islice(OrderGenerator(seed=7, payments=True, **options).records(NOW_MS), MANY)
+    assert list(made) == records(**options)  # at a time that stands still none is due
+    others = [record for record in clocked(MANY, payments=True) if record[0] != "payments"]
+    assert [json.loads(value or b"")["event_id"] for _, _, value in others] == [
+        json.loads(value or b"")["event_id"] for _, _, value in clocked(len(others))
+    ]
+
+
+def test_most_orders_are_paid_some_at_the_second_try_some_late_and_some_never() -> None:
+    ordered: dict[str, int] = {}
+    paid: dict[str, int] = {}
+    refused: set[str] = set()
+    strays = 0
+    for topic, key, value in clocked(2 * MANY, payments=True):
+        event = json.loads(value or b"")
+        data, time_ms = event["data"], event["timestamp"]
+        if event["event_type"] == "order.created":
+            ordered[data["order_id"]] = time_ms
+        elif event["event_type"] == "payment.failed":
+            assert data["order_id"] not in paid
+            refused.add(data["order_id"])
+        elif topic == "payments":
+            assert (key or b"").decode() == data["user_id"]
+            strays += data["order_id"] not in ordered
+            paid[data["order_id"]] = time_ms
+    old = list(ordered)[: len(ordered) // 2]
+    never = sum(order_id not in paid for order_id in old) / len(old)
+    assert 0.06 < never < 0.11
+    assert 0.005 < strays / len(paid) < 0.02
+    assert 0.05 < len(refused & paid.keys()) / len(paid) < 0.15
+    waits_ms = [paid[order_id] - ordered[order_id] for order_id in old if order_id in paid]
+    assert 0.01 < sum(wait_ms > HOUR_MS / 2 for wait_ms in waits_ms) / len(waits_ms) < 0.15
+
+
+def test_poison_is_made_by_the_clock_of_kafkas_timestamps() -> None:
+    generator = OrderGenerator(seed=7, poison_share=0.2)
+    made = islice(generator.records(NOW_MS - 24 * HOUR_MS, NOW_MS), MANY)
+    assert "timestamp-ahead" in {outcome(*record) for record in made}
+
+
 def test_senseless_options_are_refused() -> None:
     with pytest.raises(ValueError, match="users"):
         OrderGenerator(seed=1, users=0)

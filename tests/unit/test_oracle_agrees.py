@@ -27,6 +27,8 @@ from streams.engine.records import Run
 from streams.events import (
     OrderColumns,
     OrderCreated,
+    PaymentCompleted,
+    PaymentFailed,
     UserRegistered,
     UserStatusChanged,
     UserUpdated,
@@ -43,7 +45,8 @@ from tables.definitions import (
 )
 from tests.unit.wire import HOUR_MS, NOW_MS, order
 
-CODECS = {topic.name: Codec(topic, HOUR_MS) for topic in (topics.ORDERS, topics.USERS)}
+INPUTS = (topics.ORDERS, topics.USERS, topics.PAYMENTS)
+CODECS = {topic.name: Codec(topic, HOUR_MS) for topic in INPUTS}
 
 # --- JSON as odd as it gets -----------------------------------------------------------------------
 
@@ -172,6 +175,9 @@ user_types = st.sampled_from(
         "order.created",
     ]
 ).map(json.dumps)
+payment_types = st.sampled_from(
+    ["payment.completed", "payment.failed", "payment.dreamt_of", "order.paid"]
+).map(json.dumps)
 any_string = st.sampled_from(['"ada"', '""', '"é"', r'"\u00e9"'])
 money = st.integers(0, 10**8).map(lambda cents: f"{cents // 100}.{cents % 100:02}")
 near_times = st.integers(NOW_MS - HOUR_MS, NOW_MS + HOUR_MS + 1).map(str)
@@ -244,7 +250,11 @@ USER_DATA: dict[str, st.SearchStrategy[str]] = {
 
 @st.composite
 def wire_values(draw: st.DrawFn, topic: str) -> bytes:
-    types, good_data = (order_types, ORDER_DATA) if topic == "orders" else (user_types, USER_DATA)
+    types, good_data = {
+        "orders": (order_types, ORDER_DATA),
+        "users": (user_types, USER_DATA),
+        "payments": (payment_types, ORDER_DATA),
+    }[topic]
     data = json_object(draw(fields(good_data)))
     pairs = draw(fields(GOOD))
     pairs += [("event_type", draw(types)), ("data", data)]
@@ -306,6 +316,9 @@ def codec_verdicts(run: Run, topic: str = "orders") -> list[Any]:
             more = (told.username, told.email, told.country)
         elif type(event) is UserStatusChanged:
             more = data.status
+        elif type(event) in (PaymentCompleted, PaymentFailed):
+            cents = None if data.amount is None else round(data.amount * 100)
+            more = (data.order_id, data.payment_id, cents)
         verdicts[index] = (event.event_id, event.timestamp, event.correlation, data.user_id, more)
     if result.indexes:
         assert len(result.rejects) + len(result.events) + result.skipped == len(run.values)
@@ -326,6 +339,9 @@ def oracle_verdict(source: Source, topic: str) -> Any:
             more = (told["username"], told["email"], told["country"])
         case "user.status_changed":
             more = data["status"]
+        case "payment.completed" | "payment.failed":
+            cents = None if data["amount"] is None else int(data["amount"] * 100)
+            more = (data["order_id"], data["payment_id"], cents)
     return (
         verdict["event_id"],
         verdict["timestamp"],
@@ -368,7 +384,13 @@ def test_codec_and_oracle_give_every_user_event_the_same_verdict(sources: list[S
     assert_same_verdicts(sources, "users")
 
 
-@pytest.mark.parametrize("topic", ["orders", "users"])
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sources("payments"))
+def test_codec_and_oracle_give_every_payment_the_same_verdict(sources: list[Source]) -> None:
+    assert_same_verdicts(sources, "payments")
+
+
+@pytest.mark.parametrize("topic", ["orders", "users", "payments"])
 def test_they_agree_on_every_poison_and_oddity_alone_and_together(topic: str) -> None:
     subject = Subject(b"o-1", b"ada", NOW_MS)
     # In the wrong topic, too.
@@ -382,8 +404,10 @@ def test_they_agree_on_every_poison_and_oddity_alone_and_together(topic: str) ->
 @example("1." + "9" * 400)
 @example("9" * 400)
 def test_they_read_every_amount_the_same(literal: str) -> None:
-    value = order(data={"amount": "@"}).replace(b'"@"', literal.encode())
-    assert_same_verdicts([Source(0, NOW_MS, b"ada", value)])
+    for topic, event_type in (("orders", "order.created"), ("payments", "payment.failed")):
+        value = order(event_type=event_type, data={"amount": "@"})
+        value = value.replace(b'"@"', literal.encode())
+        assert_same_verdicts([Source(0, NOW_MS, b"ada", value)], topic)
 
 
 @settings(max_examples=400, deadline=None)

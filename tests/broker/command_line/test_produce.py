@@ -194,6 +194,19 @@ class TestRate:
         assert outcome["seconds"] >= 1
         assert json.loads(headrace("produce", "users", *args).out)["topics"] == ["users"]
 
+    def test_asked_to_it_makes_up_payments(
+        self, headrace: Headrace, client: dict[str, Any], start: Start
+    ) -> None:
+        assert headrace("topics", "create", "payments").status == 0
+        process = start("produce", "payments", "--payments", "--rate", "200", "--json")
+        while not end_of(client, "payments"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+        assert json.loads(out)["topics"] == ["payments"]
+        sent = {json.loads(record.value)["event_type"] for record in records_of(client, "payments")}
+        assert sent <= {"payment.completed", "payment.failed"}
+
     @pytest.mark.parametrize(
         ("more", "number", "status"),
         [((), signal.SIGINT, 0), (("--seconds", "60"), signal.SIGTERM, 143)],

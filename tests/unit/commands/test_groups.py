@@ -2,8 +2,10 @@
 
 import pytest
 
+from commands import demo
 from commands.groups import of_table
 from config.settings import load_settings
+from demo.watched import WATCHED
 from streams.topology import GROUPS, TOPOLOGY
 
 
@@ -20,3 +22,7 @@ def test_a_table_tells_its_group(table: str, app_id: str) -> None:
 def test_no_two_groups_keep_tables_of_one_name() -> None:
     names = [table.name for topology in GROUPS.values() for table in topology.tables]
     assert len(names) == len(set(names))
+
+
+def test_the_demo_offers_the_groups_that_it_can_show() -> None:
+    assert tuple(WATCHED) == demo.GROUPS

@@ -9,10 +9,10 @@ from aiokafka import TopicPartition
 
 from demo.changelogs import TopUsers
 from demo.following import Standing
-from demo.looks import Look, flow_row, waited_s
+from demo.looks import Look, flow_rows, waited_s
 from demo.show import tasks_of
 from demo.snapshot import UserRow
-from streams.topology import TOPOLOGY
+from streams.topology import TOPOLOGY, WINDOWS
 
 P0, P1 = TopicPartition("orders", 0), TopicPartition("orders", 1)
 
@@ -52,13 +52,23 @@ def test_the_partition_that_waits_longest_counts() -> None:
 def test_each_flow_of_the_topology_has_its_row() -> None:
     before = look(0, {P0: Standing(0, 0)})
     now = look(2, {P0: Standing(100, 200)}, user_orders=30, vip_upgrades=4)
-    rows = {flow.name: flow_row(flow, before, now) for flow in TOPOLOGY.flows}
+    rows = {flow.name: flow_rows(flow, before, now)[0] for flow in TOPOLOGY.flows}
     assert list(rows) == [flow.name for flow in TOPOLOGY.flows]
     vips = rows["vip_upgrades"]
     assert (vips.reads, vips.keeps, vips.emits) == (("orders",), "user_orders", "vip-upgrades")
     assert (vips.in_per_s, vips.changes_per_s, vips.out_per_s, vips.out) == (50, 15, 2, 4)
     assert rows["enriched_orders"].joins == ("users",)
     assert (rows["users"].out_per_s, rows["users"].out) == (None, None)
+
+
+def test_each_further_output_of_a_flow_has_a_row_of_its_own() -> None:
+    before = look(0, {P0: Standing(0, 0)})
+    now = look(2, {P0: Standing(100, 200)}, order_payments=30, unpaid_orders=4)
+    paid, unpaid = flow_rows(WINDOWS.flows[0], before, now)
+    assert (paid.name, paid.emits, paid.in_per_s) == ("order_payments", "order-payments", 50)
+    assert (paid.out_per_s, paid.out) == (15, 30)
+    assert (unpaid.name, unpaid.emits, unpaid.in_per_s) == ("", "unpaid-orders", None)
+    assert (unpaid.out_per_s, unpaid.out) == (2, 4)
 
 
 def test_a_worker_s_partitions_are_told_as_its_tasks() -> None:

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import TopicPartition
 
 from demo.generator import OrderGenerator, partition_of
-from demo.oracle import DeadLetter, Outcome, Source, expect, parse
+from demo.oracle import Outcome, Source, expect, parse
 from demo.readback import CHECKED, INPUTS, OUTPUTS, Disk, check, read_disk
 from streams.engine.store import Position, Store
+from tests.unit.demo.read_back import NOW_MS, Record, Topics, as_json, letter
 
-NOW_MS = 1_763_715_600_000
 PARTITIONS = 2
 CHANGELOG = "demo-user_orders-changelog"
-
-
-class Record(NamedTuple):
-    """What the check reads of aiokafka's ConsumerRecord."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
-
-
-Topics = dict[TopicPartition, list[Record]]
-
-
-def as_json(document: Any) -> bytes:
-    return json.dumps(
-        document, default=lambda d: float(d) if isinstance(d, Decimal) else d
-    ).encode()
 
 
 def inputs() -> Topics:
@@ -56,18 +34,6 @@ def outcome_of(topics: Topics) -> Outcome:
         if tp.topic in INPUTS:
             sources[tp.topic][tp.partition] = [Source(*row[:4]) for row in rows]
     return expect(sources)
-
-
-def letter(found: DeadLetter, source: Record) -> Record:
-    topic, partition, offset, reason = found
-    headers = {
-        "__streams.errors.topic": topic,
-        "__streams.errors.partition": str(partition),
-        "__streams.errors.offset": str(offset),
-        "headrace.reason": reason,
-    }
-    encoded = [(name, text.encode()) for name, text in headers.items()]
-    return Record(0, NOW_MS, source.key, source.value, encoded)
 
 
 @pytest.fixture

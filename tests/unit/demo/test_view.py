@@ -98,6 +98,39 @@ def test_it_is_as_large_as_the_screen(width: int, height: int) -> None:
     assert {cell_len(line) for line in lines} <= {width}
 
 
+WINDOWS = replace(
+    SNAPSHOT,
+    flows=(
+        FlowRow(
+            "order_payments",
+            ("orders", "payments"),
+            (),
+            "order_payments",
+            "order-payments",
+            *(1_978, 815, 493, 3_071),
+        ),
+        FlowRow("", (), (), None, "unpaid-orders", None, None, 7, 99),
+    ),
+    events=(EventRow("SESSION", "ada 1.0 min"), EventRow("PAID", "o-1 of ada")),
+    late=(("order_stats", 82), ("user_sessions", 18)),
+    event_ms=1_763_715_600_000,
+)
+TOLD_OF_WINDOWS = (
+    *("orders, payments → order_payments", "→ order-payments", "→ unpaid-orders - - 7 99"),
+    *("late records", "100", "order_stats", "82", "user_sessions", "18"),
+    *("event time 21 Nov 09:00 UTC", "SESSION ada 1.0 min", "PAID  o-1 of ada"),
+)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (140, 50)])
+def test_it_shows_each_output_of_a_flow_and_late_records_where_there_are_such(
+    width: int, height: int
+) -> None:
+    text = words(printed(WINDOWS, width, height))
+    assert [told for told in TOLD_OF_WINDOWS if words(told) not in text] == []
+    assert "top users" not in text
+
+
 def test_keys_are_shown_however_low_the_screen_is() -> None:
     assert "end, check" in printed(SNAPSHOT, 80, 2)
 
