@@ -247,7 +247,9 @@ class Tables:
     def _table_view(self, table: Table[object]) -> TableView:
         tasks = self._tasks[table.name]
         if isinstance(table, WindowedTable):
-            return TableView(table.name, "windowed", tasks, *table.windows)
+            return TableView(
+                table.name, "windowed", tasks, table.windows.size_ms, table.windows.grace_ms
+            )
         return TableView(table.name, "plain", tasks)
 
 

@@ -14,10 +14,9 @@ from streams.operators.windowing import (
     Turned,
     Window,
     Windowed,
-    at_least,
     by_key,
 )
-from streams.operators.windows import T
+from streams.operators.windows import T, at_least
 
 S = TypeVar("S")
 R = TypeVar("R")

@@ -8,8 +8,8 @@ from typing import Final, Generic, TypeVar
 
 from streams.operators.aggregates import Aggregate
 from streams.operators.timed import Fired, Late, TimedRows
-from streams.operators.windowing import Aggregation, Emits, Open, Window, Windowed, at_least
-from streams.operators.windows import T
+from streams.operators.windowing import Aggregation, Emits, Open, Window, Windowed
+from streams.operators.windows import T, at_least
 
 S = TypeVar("S")
 R = TypeVar("R")

@@ -16,20 +16,13 @@ import msgspec
 
 from streams.operators.aggregates import Aggregate
 from streams.operators.timed import Fired, Late, RowCodec, TimedRows, row_codec
-from streams.operators.windows import T, TumblingWindows
+from streams.operators.windows import T, TumblingWindows, at_least
 
 S = TypeVar("S")
 R = TypeVar("R")
 _start_ms: Final = attrgetter("start_ms")
 Emits: TypeAlias = Literal["final", "updates"]
 """Each window's result once, when it closes; or its latest value whenever events have changed it."""
-
-
-def at_least(least: int, **values: int) -> None:
-    """Raise ValueError for the first of the values that is below `least`."""
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name} must be {least} or more, not {value}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Windows of event time, and what is late for them. The semantics are those of Kafka Streams."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +21,27 @@ class Timed(Protocol):
 T = TypeVar("T", bound=Timed)
 
 
-class TumblingWindows(NamedTuple):
+def at_least(least: int, **values: int) -> None:
+    """Raise ValueError for the first of the values that is below `least`."""
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be {least} or more, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class TumblingWindows:
     """Windows of `size_ms` side by side, `[start, start + size_ms)`, the first of them at 0.
 
     A window is gone, and what comes for it late, from the moment that stream time (the highest event
-    time so far) reaches its end + `grace_ms`.
+    time so far) reaches its end + `grace_ms`. Raises ValueError for a size below 1 or a grace below 0.
     """
 
     size_ms: int
     grace_ms: int
+
+    def __post_init__(self) -> None:
+        at_least(1, size_ms=self.size_ms)
+        at_least(0, grace_ms=self.grace_ms)
 
     def start_ms(self, event_time_ms: int) -> int:
         """Return the start of the window that holds an event time."""
@@ -72,7 +85,7 @@ class StreamTime:
 
         Every event moves stream time before it is judged, so that none is late because of itself.
         """
-        size_ms, grace_ms = self.windows
+        size_ms, grace_ms = self.windows.size_ms, self.windows.grace_ms
         for event in events:
             time_ms = event.timestamp
             start_ms = time_ms - time_ms % size_ms
@@ -91,7 +104,7 @@ class StreamTime:
         Return the window's start of each event that is not late, and which events those are; None for
         all of them.
         """
-        size_ms, grace_ms = self.windows
+        size_ms, grace_ms = self.windows.size_ms, self.windows.grace_ms
         starts_ms = times_ms - times_ms % size_ms
         if not len(times_ms):
             return starts_ms, None

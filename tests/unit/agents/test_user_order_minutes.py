@@ -41,7 +41,7 @@ def count(placed: Sequence[OrderCreated], minutes: WindowedColumns[UserMinute]) 
 
 
 def test_windows_are_minutes_with_a_day_of_grace() -> None:
-    assert USER_ORDER_MINUTES.windows == (MINUTE_MS, 24 * HOUR_MS)
+    assert USER_ORDER_MINUTES.windows == TumblingWindows(MINUTE_MS, 24 * HOUR_MS)
 
 
 def test_orders_of_a_minute_are_summed_in_whole_cents() -> None:

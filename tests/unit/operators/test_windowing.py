@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.operators.aggregates import count, first, highest, several, total
+from streams.operators.aggregates import count, first, highest, several
 from streams.operators.timed import Late
 from streams.operators.windowing import (
     Emits,
@@ -128,7 +128,7 @@ def test_hopping_windows_that_cannot_be_are_refused(
 @pytest.mark.parametrize(("size_ms", "grace_ms"), [(0, 0), (-5, 0), (5, -1)])
 def test_tumbling_windows_that_cannot_be_are_refused(size_ms: int, grace_ms: int) -> None:
     with pytest.raises(ValueError, match=r"must be . or more, not"):
-        WindowAggregation(TumblingWindows(size_ms, grace_ms), total(lambda _: 1), key=key_of)
+        TumblingWindows(size_ms, grace_ms)
 
 
 # -- laws ------------------------------------------------------------------------------------------
