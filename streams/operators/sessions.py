@@ -114,43 +114,43 @@ class SessionAggregation(Aggregation[T, S, R | None]):
 
     def _grown(self, row: Open[S] | None, run: Sequence[Turned[T]]) -> Open[S] | None:
         """Return a row whose one session begins, or goes on, with a run of events; None for all else."""
+        one = row.windows[0] if row else None
         events = [event for event, _ in run]
-        start_ms, last_ms = events[0].timestamp, events[-1].timestamp
-        state = self._aggregate.initial
-        if row is not None:
-            one, gap_ms = row.windows[0], self._gap_ms
-            is_near = one.start_ms - gap_ms <= start_ms <= one.last_ms + gap_ms
+        if row and one:
+            low_ms, high_ms = one.start_ms - self._gap_ms, one.last_ms + self._gap_ms
+            is_near = low_ms <= events[0].timestamp <= high_ms
             if len(row.windows) > 1 or not is_near or row.due_ms <= run[-1][1]:
                 return None
-            state = one.state
-            start_ms, last_ms = min(start_ms, one.start_ms), max(last_ms, one.last_ms)
-        state = self._aggregate.add_all(state, events)
-        return Open(last_ms + self._lives_ms + 1, (Window(start_ms, state, last_ms),))
+        grown = self._extended(one, events)
+        return Open(grown.last_ms + self._lives_ms + 1, (grown,))
 
     def _add_run(self, run: Sequence[Turned[T]], sessions: _Sessions[S]) -> None:
         """Add a run of which no event is late: at once, where one after the other would come to the same."""
         events = [event for event, _ in run]
-        first_ms, last_ms = events[0].timestamp, events[-1].timestamp
-        gap_ms, aggregate = self._gap_ms, self._aggregate
-        near = [
-            one
-            for one in sessions
-            if one.last_ms >= first_ms - gap_ms and one.start_ms <= last_ms + gap_ms
-        ]
+        low_ms, high_ms = events[0].timestamp - self._gap_ms, events[-1].timestamp + self._gap_ms
+        near = [one for one in sessions if one.last_ms >= low_ms and one.start_ms <= high_ms]
         if not near:
-            state = aggregate.add_all(aggregate.initial, events)
-            sessions.append(Window(first_ms, state, last_ms))
+            sessions.append(self._extended(None, events))
             return
-        one = near[0]
+        one, *others = near
         is_open = one.last_ms >= run[-1][1] - self._lives_ms
-        if len(near) == 1 and is_open and one.start_ms <= first_ms + gap_ms:
+        if is_open and not others and one.start_ms <= events[0].timestamp + self._gap_ms:
             sessions.remove(one)
-            state = aggregate.add_all(one.state, events)
-            start_ms, end_ms = min(one.start_ms, first_ms), max(one.last_ms, last_ms)
-            sessions.append(Window(start_ms, state, end_ms))
+            sessions.append(self._extended(one, events))
             return
         for event, now_ms in run:
             self._add_one(event, now_ms, sessions)
+
+    def _extended(self, session: Window[S] | None, events: Sequence[T]) -> Window[S]:
+        """Return a session, or a new one, with events that are in order of time and near it."""
+        aggregate, start_ms, last_ms = self._aggregate, events[0].timestamp, events[-1].timestamp
+        if session is None:
+            return Window(start_ms, aggregate.add_all(aggregate.initial, events), last_ms)
+        return Window(
+            min(start_ms, session.start_ms),
+            aggregate.add_all(session.state, events),
+            max(last_ms, session.last_ms),
+        )
 
     def _add_one(self, event: T, now_ms: int, sessions: _Sessions[S]) -> bool:
         """Add an event to a key's sessions; return False if it is late and nothing was done."""
