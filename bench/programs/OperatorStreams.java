@@ -112,9 +112,11 @@ public final class OperatorStreams {
         .mapValues(event -> event.data.amount.movePointRight(2).longValueExact());
   }
 
-  private static Counted add(String key, Long cents, Counted counted) {
-    counted.orders += 1;
-    counted.cents += cents;
+  // A new state each time: sliding windows put the one that was there into the next window, too.
+  private static Counted add(String key, Long cents, Counted before) {
+    Counted counted = new Counted();
+    counted.orders = before.orders + 1;
+    counted.cents = before.cents + cents;
     return counted;
   }
 
