@@ -11,7 +11,7 @@ from bench.charts import write_charts
 from bench.losses import OURS, losses
 from bench.operators.page import operators_table
 from bench.results import Results, Row
-from bench.tables import number, table, times
+from bench.tables import between, number, table, times
 from streams.errors import HeadraceError
 
 BEGIN: Final = "<!-- results: begin (made by `headrace bench report`) -->"
@@ -96,11 +96,10 @@ def _throughput(results: Results) -> str:
 
 
 def _catching_up(row: Row, ours: float | None) -> tuple[str, ...]:
-    both = f"{number(row.events_per_s_lowest)} to {number(row.events_per_s_highest)}"
     return (
         row.label,
         number(row.events_per_s),
-        both if row.runs else "",
+        between(row.events_per_s_lowest, row.events_per_s_highest),
         times(ours, row.events_per_s) if row.label != OURS else "",
         number(row.cpu_s_per_million, 1),
         number(row.peak_rss_mb),

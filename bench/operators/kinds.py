@@ -33,6 +33,11 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is measured to be compared with another kind, not with another system."""
 
     @property
+    def word(self) -> str:
+        """What `--only` calls it: the first word of its name."""
+        return self.name.partition(" ")[0]
+
+    @property
     def is_join(self) -> bool:
         """Whether it reads payments as well, both by order."""
         return self.operator in {"inner", "outer"}
@@ -42,7 +47,12 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 # hopping windows of 5 min holds 30 orders of each, and a session of 30 s without an order some 20.
 KINDS: Final = (
     Kind(name="tumbling 1 min", operator="tumbling", size_ms=_MINUTE_MS, advance_ms=_MINUTE_MS),
-    Kind(name="hopping 5 min / 1 min", operator="hopping", size_ms=5 * _MINUTE_MS, advance_ms=_MINUTE_MS),
+    Kind(
+        name="hopping 5 min / 1 min",
+        operator="hopping",
+        size_ms=5 * _MINUTE_MS,
+        advance_ms=_MINUTE_MS,
+    ),
     Kind(name="sliding 1 min", operator="sliding", size_ms=_MINUTE_MS, share=0.5),
     Kind(name="session 30 s", operator="session", size_ms=30_000),
     Kind(name="inner join", operator="inner", size_ms=_MINUTE_MS),
@@ -65,4 +75,13 @@ KINDS: Final = (
         share=2.0,
         is_ours_alone=True,
     ),
-)  # fmt: skip
+)
+
+
+def chosen(words: str) -> tuple[Kind, ...]:
+    """Return the kinds of these words, with commas between. Raise ValueError for one that is none."""
+    wanted = {word.strip() for word in words.split(",")}
+    known = list(dict.fromkeys(kind.word for kind in KINDS))
+    if unknown := sorted(wanted.difference(known)):
+        raise ValueError(f"no such operator: {', '.join(unknown)}; there are {', '.join(known)}")
+    return tuple(kind for kind in KINDS if kind.word in wanted)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from bench.losses import OURS
 from bench.results import OperatorRow, Results
-from bench.tables import number, table
+from bench.tables import between, number, table
 
 
 def times_of_others(results: Results) -> dict[str, float]:
@@ -41,12 +41,11 @@ def operators_table(results: Results) -> str:
 
 def _cells(row: OperatorRow, ratios: Mapping[str, float]) -> tuple[str, ...]:
     ratio = ratios.get(row.operator) if row.label != OURS else None
-    both = f"{number(row.events_per_s_lowest)} to {number(row.events_per_s_highest)}"
     return (
         row.operator,
         row.label,
         number(row.events_per_s),
-        both if row.runs else "",
+        between(row.events_per_s_lowest, row.events_per_s_highest),
         f"{ratio:.1f} times as many" if ratio else "",
         number(row.cpu_s_per_million, 1),
         number(row.peak_rss_mb),

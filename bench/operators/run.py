@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, TypeAlias
 
-from bench.machine import this_machine
+from bench.measuring import Measuring
 from bench.operators.inputs import PAYMENTS, placed, records
 from bench.operators.kinds import KINDS, RESULTS, Kind
 from bench.operators.oracle import Key, Outcome, Placed, differences, outcomes, read_result
@@ -19,11 +15,10 @@ from bench.operators.systems import HeadraceOperator, KafkaStreamsOperator
 from bench.processes import SystemFailedError
 from bench.results import OperatorRow, Results
 from bench.run import summarize
-from bench.stage import BROKER, Stage
-from bench.systems.system import BUILD, CannotMeasureError, label
+from bench.stage import Stage
+from bench.systems.system import CannotMeasureError, label
 from bench.throughput import catch_up
 from bench.work import ORDERS
-from streams.broker import EmbeddedKafka
 from streams.errors import HeadraceError
 
 _PARTITIONS: Final = 4
@@ -46,7 +41,7 @@ FULL: Final = OperatorsPlan(KINDS, events=1_200_000, runs=3, held_back_share=0.1
 QUICK: Final = OperatorsPlan(KINDS, events=20_000, runs=1, held_back_share=1.0)
 
 
-class OperatorsBench:
+class OperatorsBench(Measuring):
     """One run of a plan; `say` is told each step, `save` is called whenever there is more."""
 
     def __init__(
@@ -56,25 +51,17 @@ class OperatorsBench:
         say: Callable[[str], None],
         save: Callable[[Results], None],
     ) -> None:
-        self.results = Results(machine=this_machine(), command=command, finished_at="")
+        super().__init__(command, say, save)
         self._plan = plan
-        self._say = say
-        self._save = save
 
     async def run(self) -> Results:
         """Measure everything. Raises HeadraceError where the broker itself cannot be had."""
-        BUILD.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=BUILD, prefix="run-") as temporary:
-            self._folder = Path(temporary)
-            data = self._folder / "kafka"
-            self._say(f"starting Kafka {self.results.machine.kafka}")
-            with EmbeddedKafka(data, properties=BROKER) as kafka:
-                for kind in self._plan.kinds:
-                    inputs = (ORDERS, PAYMENTS) if kind.is_join else (ORDERS,)
-                    async with Stage(kafka, data, inputs=inputs, outputs=(RESULTS,)) as self._stage:
-                        await self._measure(kind)
-                    self.results.finished_at = datetime.now(UTC).isoformat(timespec="seconds")
-                    self._save(self.results)
+        with self._broker() as (kafka, data):
+            for kind in self._plan.kinds:
+                inputs = (ORDERS, PAYMENTS) if kind.is_join else (ORDERS,)
+                async with Stage(kafka, data, inputs=inputs, outputs=(RESULTS,)) as self._stage:
+                    await self._measure(kind)
+                self._keep()
         return self.results
 
     async def _measure(self, kind: Kind) -> None:
@@ -107,19 +94,17 @@ class OperatorsBench:
             try:
                 row.version = system.prepare()
             except CannotMeasureError as error:
-                self._problem(row, error)
+                self._problem(row.problems, error)
             yield system, row
 
     async def _caught_up(self, system: _System, row: OperatorRow, what: str) -> None:
         if row.problems:
             return  # what has failed once is not tried for hours
-        shutil.rmtree(self._folder / "runs", ignore_errors=True)
-        folder = self._folder / "runs" / f"{row.label}-{time.monotonic_ns()}"
-        folder.mkdir(parents=True)
+        folder = self._new_folder(row.label)
         try:
             run = await catch_up(self._stage, system, folder, lambda _: self._check(system))
         except HeadraceError as error:
-            self._problem(row, error)
+            self._problem(row.problems, error)
             return
         row.runs.append(run)
         self._say(
@@ -153,7 +138,3 @@ class OperatorsBench:
             async for some in self._stage.read([topic], partition)
             for record in some
         ]
-
-    def _problem(self, row: OperatorRow, error: Exception) -> None:
-        row.problems.append(str(error))
-        self._say(f"PROBLEM {error}")

@@ -10,10 +10,9 @@ from collections.abc import AsyncIterable, Iterable
 from operator import attrgetter
 from typing import Any, Final, cast
 
-import msgspec
-
 from bench.operators.inputs import PAYMENTS
 from bench.operators.kinds import KINDS, RESULTS, Kind
+from bench.operators.oracle import ResultJson
 from bench.programs.headrace_orders import run_worker
 from streams.engine.api import App, Batch
 from streams.engine.definitions import Flow, TimedTable, Topic, Topology
@@ -38,14 +37,8 @@ _order_id = attrgetter("data.order_id")
 _user_id = attrgetter("data.user_id")
 
 
-class Result(msgspec.Struct, frozen=True, gc=False):
-    """A window with its orders and cents; or a pair of an order's and its payment's cents."""
-
-    key: str
-    start: int
-    end: int
-    left: int | None
-    right: int | None
+class Result(ResultJson, frozen=True, gc=False):
+    """A result as the engine takes an event."""
 
     @property
     def event_id(self) -> str:
