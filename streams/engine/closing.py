@@ -18,13 +18,12 @@ def fire_due(task: Task) -> None:
         part = task.timed_part(flow)
         if part is None or flow.fires is None:
             continue
-        derived = part.fire(flow, flow.fires)
-        task.epoch.records += len(part.batch_changes())
+        fired, derived = part.fire(flow, flow.fires)
+        task.epoch.records += fired
         try:
             task.emit(flow, task.encode(flow, derived))
         except TooLargeError as error:
             raise CauselessFailureError(f"{flow.name} closed what is too large: {error}") from error
-        part.accept_batch()
 
 
 def is_quiet(task: Task) -> bool:

@@ -32,7 +32,7 @@ def start_commit(task: Task) -> asyncio.Task[None]:
     sources = task.position.sources
     if not epoch.positions:  # rows that expire, and no input: committed beside the same offsets
         epoch.positions = {tp: sources[tp.topic] for tp in task.inputs if tp.topic in sources}
-    epoch.passed = {part.table.name: part.passed() for part in task.timed_parts()}
+    epoch.index = {part.table.name: part.seal_index() for part in task.timed_parts()}
     changes = {name: part.seal() for name, part in task.parts.items()}
     task.commit = asyncio.create_task(
         _commit(task, epoch, changes, note(task)), name=f"commit {task.id}"
@@ -141,7 +141,7 @@ def _write(
         commit=task.position.commit + 1,
         written_at_ms=task.clock.wall_ms(),
     )
-    task.store.write(rows, task.position, passed=epoch.passed)
+    task.store.write(rows, task.position, index=epoch.index)
     reach(Step.COMMIT_AFTER_DISK)
     for part in task.parts.values():
         part.committed()

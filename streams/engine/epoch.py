@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streams.engine.records import Outgoing, TopicPartition
+from streams.engine.store import IndexChanges
 
 
 @dataclass(slots=True)
@@ -42,8 +43,8 @@ class Epoch:
     """Records to send, by topic and flow; those of changelogs and dead letters once it is sealed."""
     oldest_ms: dict[TopicPartition, int] = field(default_factory=dict)
     """Kafka's timestamp of the first record of each input."""
-    passed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    """By timed table, what goes from its index; see Store.due."""
+    index: dict[str, IndexChanges] = field(default_factory=dict)
+    """What it changes in timed tables' indexes."""
     number: int = 0
     """That of its commit, once that has begun."""
 

@@ -22,7 +22,14 @@ from streams.engine.config import EngineConfig
 from streams.engine.errors import StoreCorruptError, StoreError
 from streams.engine.layout import Subtopology
 from streams.engine.records import Run, TopicPartition
-from streams.engine.store import Position, Store, StoreMemory, remove
+from streams.engine.store import (
+    IndexChanges,
+    IndexEntry,
+    Position,
+    Store,
+    StoreMemory,
+    remove,
+)
 
 log = logging.getLogger(__name__)
 
@@ -78,15 +85,16 @@ class Standby:
         self._is_written = False
         rows = {self.tables[tp]: run.rows() for tp, run in runs.items() if run.offsets}
         if rows:
-            passed = {table: self._passed(table) for table in self.store.timed if table in rows}
-            self.store.write(rows, self.position, logged=False, passed=passed)
+            timed = [table for table in self.store.timed if table in rows]
+            index = {table: IndexChanges(passed=self._passed(table)) for table in timed}
+            self.store.write(rows, self.position, logged=False, index=index)
             self._is_written = True
 
-    def _passed(self, table: str) -> list[tuple[int, str]]:
+    def _passed(self, table: str) -> list[IndexEntry]:
         """Return what a timed table's index is to lose: its owner, who knows stream time, does without it."""
         found = self.store.stale(table, self._passed_to_ms.get(table, 0), _PASSED_AT_ONCE)
         if found:  # not from 0 the next time: what was removed takes time to pass over
-            self._passed_to_ms[table], _ = found[-1]
+            self._passed_to_ms[table] = found[-1].minute_ms
         return found
 
     def was_level_at(self, now_ms: int) -> None:

@@ -4,9 +4,9 @@ On disk a row's key is `len(table) table key`, its value the changelog's JSON; o
 position that the rows belong to. The position is written in the same write batch as the rows, so
 the disk is always at one committed point, however the process ended (law 3). A row of a windowed
 table has a second key, `0 "t" len(table) table start key`: in the order of windows' starts, so that
-what is to expire is found without looking at anything else. A row of a timed table has one, too, `0 "t"
-len(table) table due key`, with the minute in which it is due; what it had before is left, and goes when
-that minute has passed (decision 0023). How a store is found whose midst is gone
+what is to expire is found without looking at anything else. Of a timed table each write leaves one for each
+minute, `0 "t" len(table) table minute write`, its value the keys of the rows that are due in that minute
+now and were not before; it goes when the minute has passed (decision 0023). How a store is found whose midst is gone
 stands at `_checked_chain` (decision 0018).
 """
 
@@ -14,11 +14,12 @@ import logging
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from rocksdict import (
@@ -49,8 +50,10 @@ _NUMBER: Final = struct.Struct(">Q")
 MINUTE_MS: Final = 60_000
 _LAST_MS: Final = 1 << 62
 _AFTER_ALL: Final = b"\xff" * (_NUMBER.size + 1)
-FORMAT: Final = 1
-"""What this release writes, and the highest that it reads (decision 0018)."""
+FORMAT: Final = 2
+"""The highest that this release reads (decision 0018)."""
+_FORMAT_UNTIMED: Final = 1
+"""What it writes where no table is timed: the index of those had an entry a row before."""
 log = logging.getLogger(__name__)
 
 
@@ -63,6 +66,7 @@ def _write_options(*, logged: bool) -> WriteOptions:
 _LOGGED: Final = _write_options(logged=True)
 _UNLOGGED: Final = _write_options(logged=False)
 _KEY: Final = itemgetter(0)
+_decode_keys: Final = msgspec.json.Decoder(list[str]).decode
 
 
 # In columns a row takes about 240 bytes, as an object up to 400. A working set below this never asks RocksDB
@@ -82,7 +86,7 @@ class Position(msgspec.Struct, frozen=True):
     commit: int = 0
     """The number of the commit that brought the rows here; see notes.Note."""
     written_at_ms: int = 0
-    format: int = FORMAT
+    format: int = _FORMAT_UNTIMED
     task: str = ""
     """Whose rows they are; empty: of an earlier release, which did not tell."""
     topics: dict[str, str] = {}
@@ -93,6 +97,25 @@ class _Format(msgspec.Struct, frozen=True):
     """What a position of any release tells."""
 
     format: int = 1
+
+
+class IndexEntry(NamedTuple):
+    """Keys of rows of a timed table that may be due in a minute, told by one write; and the entry's own key."""
+
+    minute_ms: int
+    keys: Sequence[str]
+    at: bytes
+
+
+class IndexChanges(NamedTuple):
+    """What a write changes in a timed table's index.
+
+    `added` are keys by the minute, ms, in which their rows are due; None: as the rows that are written tell.
+    Entries that have `passed` are removed.
+    """
+
+    added: Mapping[int, Sequence[str]] | None = None
+    passed: Sequence[IndexEntry] = ()
 
 
 class StoreMemory:
@@ -267,36 +290,42 @@ class Store:
             found.append(f"{entry[len(index) + _NUMBER.size :].decode()}@{start_ms}")
         return found
 
-    def due(self, table: str, from_ms: int, to_ms: int, limit: int) -> list[tuple[int, str]]:
-        """Return minute (ms) and key of the rows of a timed table that may be due in [from_ms, to_ms].
+    def due(self, table: str, from_ms: int, to_ms: int, limit: int) -> list[IndexEntry]:
+        """Return at most `limit` entries of a timed table's index, of minutes in [from_ms, to_ms].
 
-        The earliest first, at most `limit`. A row that has come to be due later since is there as well.
-        Raises StoreCorruptError.
+        The earliest first. A row that has come to be due at another time since is there as well. Raises
+        StoreCorruptError.
         """
         index = _TIME_INDEX + self._prefix(table)
-        found: list[tuple[int, str]] = []
-        for entry, _ in self._walk(index, index + _NUMBER.pack(from_ms)):
+        key_at = len(index) + _NUMBER.size
+        found: list[IndexEntry] = []
+        for entry, value in self._walk(index, index + _NUMBER.pack(from_ms)):
             minute_ms = _NUMBER.unpack_from(entry, len(index))[0]
             if minute_ms > to_ms or len(found) == limit:
                 break
-            found.append((minute_ms, entry[len(index) + _NUMBER.size :].decode()))
+            # One that has no value is of format 1, and of one row.
+            keys = _decode_keys(value) if value else [entry[key_at:].decode()]
+            found.append(IndexEntry(minute_ms, keys, entry))
         return found
 
-    def stale(self, table: str, from_ms: int, limit: int) -> list[tuple[int, str]]:
-        """Return those of `due`, from a minute on, whose rows are gone or due later, up to the first other.
+    def stale(self, table: str, from_ms: int, limit: int) -> list[IndexEntry]:
+        """Return those of `due`, from a minute on, of whose rows none is due then, up to the first other.
 
         At most `limit`. Raises StoreCorruptError.
         """
-        found: list[tuple[int, str]] = []
-        for minute_ms, key in self.due(table, from_ms, _LAST_MS, limit):
-            value = self.get(table, key)
-            if value is not None and minute_of(self._due_ms[table](value)) == minute_ms:
+        found: list[IndexEntry] = []
+        for entry in self.due(table, from_ms, _LAST_MS, limit):
+            values = self.get_many(table, map(str.encode, entry.keys))
+            due_ms = map(self._due_ms[table], filter(None, values))
+            if entry.minute_ms in map(minute_of, due_ms):
                 break
-            found.append((minute_ms, key))
+            found.append(entry)
         return found
 
     def last_begun(self, table: str) -> int | None:
-        """Return the start of the last window of which a row is stored, ms; None where there is none.
+        """Return the start of the last window, or the last minute, of which a table's index tells, ms.
+
+        None where there is none.
 
         Raises StoreCorruptError.
         """
@@ -332,11 +361,11 @@ class Store:
         position: Position,
         *,
         logged: bool = True,
-        passed: Mapping[str, Iterable[tuple[int, str]]] = MappingProxyType({}),
+        index: Mapping[str, IndexChanges] = MappingProxyType({}),
     ) -> None:
         """Write rows by table (None deletes) and their position, all or nothing. Raises StoreError.
 
-        `passed` are those of `due`, by table, of minutes that have passed: they are removed.
+        `index` are the changes of timed tables' indexes.
 
         Without RocksDB's log it takes a fifth less time; a crash then goes back to what was flushed,
         rows and position alike (decision 0013). `flush` must stand between such writes and the next
@@ -352,15 +381,20 @@ class Store:
                     batch.delete(prefix + key)
                 else:
                     batch.put(prefix + key, value)
-            index = _TIME_INDEX + prefix
+            entry = _TIME_INDEX + prefix
             if table in self._windowed:
-                _index(batch, index, ordered)
+                _index(batch, entry, ordered)
             elif due_ms := self._due_ms.get(table):
-                for minute_ms, text in passed.get(table, ()):
-                    batch.delete(index + _NUMBER.pack(minute_ms) + text.encode())
-                for key, value in ordered:
-                    if value is not None:
-                        batch.put(index + _NUMBER.pack(minute_of(due_ms(value))) + key, b"")
+                added, passed = index.get(table, IndexChanges())
+                for old in passed:
+                    batch.delete(old.at)
+                write = _NUMBER.pack(self._chain + 1)
+                if added is None:
+                    added = _by_minute(due_ms, ordered)
+                for minute_ms, keys in added.items():
+                    batch.put(entry + _NUMBER.pack(minute_ms) + write, msgspec.json.encode(keys))
+        if self._due_ms:
+            position = msgspec.structs.replace(position, format=FORMAT)
         batch.put(_POSITION_KEY, msgspec.json.encode(position))
         batch.delete(_link(self._chain))
         batch.put(_link(self._chain + 1), b"")
@@ -442,6 +476,17 @@ def _index(batch: WriteBatch, index: bytes, rows: Iterable[tuple[bytes, bytes | 
             batch.delete(entry)
         else:
             batch.put(entry, b"")
+
+
+def _by_minute(
+    due_ms: Callable[[bytes], int], rows: Iterable[tuple[bytes, bytes | None]]
+) -> Mapping[int, Sequence[str]]:
+    """Return the keys of a timed table's rows by the minute in which they are due."""
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for key, value in rows:
+        if value is not None:
+            found[minute_of(due_ms(value))].append(key.decode())
+    return found
 
 
 def discard(path: Path) -> None:

@@ -1,11 +1,13 @@
 """A task's part of a timed table: rows that are fired when stream time comes to what they say is due.
 
-On disk the table's index tells in which minute a row is due. The rows of that minute, once stream time
-is in it, and those that are changed and due no later, wait here in a heap, in the order in which they
-are due. So firing costs per row that is due, not per row that is open (decision 0023).
+By the minute in which it is due each row that is known is kept here, and each that is stored in the
+table's index on disk. The rows of a minute, once stream time is in it, and those that are changed and due
+no later, wait in a heap, in the order in which they are due. So firing costs per row that is due, not
+per row that is open (decision 0023).
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import repeat
@@ -14,7 +16,7 @@ from typing import Any, Final, TypeVar
 from streams.engine.definitions import Flow, TimedTable
 from streams.engine.errors import CauselessFailureError, DefinitionError
 from streams.engine.expiry import EXPIRED_AT_ONCE
-from streams.engine.store import MINUTE_MS, Store, minute_of
+from streams.engine.store import MINUTE_MS, IndexChanges, IndexEntry, Store, minute_of
 from streams.engine.table import TablePart
 from streams.operators.timed import Fire, Late, TimedRow
 from streams.operators.windows import T
@@ -32,8 +34,8 @@ class TimedPart(TablePart[V]):
     """One partition's rows of a timed table."""
 
     __slots__ = (
-        "_begun_ms", "_due", "_heard_ms", "_loaded_to_ms", "_queued", "_removed_to_ms",
-        "_turns_ms", "has_due", "late_events", "stream_time_ms",
+        "_begun_ms", "_due", "_heard_ms", "_loaded_to_ms", "_minutes", "_removed_to_ms",
+        "_turns_ms", "_unindexed", "_unread_to_ms", "has_due", "late_events", "stream_time_ms",
     )  # fmt: skip
 
     table: TimedTable[V]
@@ -53,10 +55,15 @@ class TimedPart(TablePart[V]):
         self._turns_ms: Sequence[int] = ()
         """Stream time at the turn of each event of the running rule."""
         self._due: list[tuple[int, str]] = []
-        """A heap of due time, or its minute, and key; what has changed since is found out when it is due."""
-        self._queued: set[tuple[int, str]] = set()
+        """A heap of due time and key; what has changed since is found out when it is due."""
+        self._minutes: defaultdict[int, list[str]] = defaultdict(list)
+        """Keys by the minute in which their rows are due, or were before they changed, from _loaded_to_ms on."""
+        self._unindexed: defaultdict[int, list[str]] = defaultdict(list)
+        """The same of what the growing epoch has changed."""
         self._loaded_to_ms = 0
         """Rows that are due before this are in the heap: where the minute ends up to which it was read."""
+        self._unread_to_ms = 0
+        """Stored rows that are not known are due before this; 0: there are none, nor need the store be asked."""
         self._removed_to_ms = 0
         """The index has nothing of minutes before this one."""
 
@@ -64,8 +71,11 @@ class TimedPart(TablePart[V]):
         """Go on from a committed stream time; nothing may be open."""
         self.stream_time_ms = self._begun_ms = self._heard_ms = stream_time_ms
         self._due.clear()
-        self._queued.clear()
+        self._minutes.clear()
+        self._unindexed.clear()
         self._loaded_to_ms = self._removed_to_ms = 0
+        last_ms = self._store.last_begun(self.table.name)
+        self._unread_to_ms = 0 if last_ms is None else last_ms + MINUTE_MS
         self.has_due = True
 
     def reset(self) -> None:
@@ -91,11 +101,6 @@ class TimedPart(TablePart[V]):
         """Take note of an event that was not used."""
         self.late_events.append(late)
 
-    def __setitem__(self, key: str, row: V) -> None:
-        super().__setitem__(key, row)
-        if row.due_ms < self._loaded_to_ms:
-            self._queue(row.due_ms, key)
-
     # -- what the engine uses -------------------------------------------------------------------
 
     def begin_rule(self, turns_ms: Sequence[int], *, alone: bool) -> None:
@@ -118,14 +123,26 @@ class TimedPart(TablePart[V]):
         return bool(self.epochs[-1])
 
     def undo_batch(self) -> None:
-        """Forget what the running batch wrote. What it put into the heap is looked at when it is due."""
+        """Forget what the running batch wrote."""
         super().undo_batch()
         self.late_events.clear()
 
     def accept_batch(self) -> None:
         """Make the running batch's writes part of the growing epoch."""
+        known = self._known
+        for key, row in self._batch.items():
+            if row is not None:
+                self._follow(key, known.get(key), row)
         super().accept_batch()
         self.late_events.clear()
+
+    def committed(self) -> None:
+        """Say that the oldest epoch's changes are in the store now."""
+        known = self._known
+        for key, row in self.epochs[0].items():
+            if row is None and known.get(key, row) is None:
+                known.pop(key, None)  # no key of a closed window comes again, mostly
+        super().committed()
 
     def _limit(self) -> int:
         # All that a key has open, a kilobyte or more: not a row of some counts.
@@ -143,26 +160,25 @@ class TimedPart(TablePart[V]):
             self.stream_time_ms = self._heard_ms + quiet_ms
             self.has_due = True
 
-    def fire(self, flow: Flow, fire: Fire[V, Any]) -> list[Any]:
-        """Close, behind a step, what is due at stream time; return what was derived, as it came due.
+    def fire(self, flow: Flow, fire: Fire[V, Any]) -> tuple[int, list[Any]]:
+        """Close, behind a step, what is due at stream time; return how often, and what was derived.
 
         Each row is fired at its own due time: so the order is the same however the input was cut. Where
         more is due than FIRED_AT_ONCE, `has_due` stays true, and no step may come before the rest.
         Raises CauselessFailureError for a row that cannot be fired: no record alone is to blame.
         """
-        self._begun_ms = self.stream_time_ms
+        self._begun_ms = now_ms = self.stream_time_ms
+        known, changes = self._known, self.epochs[-1]
         derived: list[Any] = []
-        for _ in range(FIRED_AT_ONCE):
-            if (entry := self._next_due()) is None:
-                self.has_due = False
-                break
-            due_ms, key = entry
+        for fired in range(FIRED_AT_ONCE):
+            while not (self._due and self._due[0][0] <= now_ms):
+                if self._loaded_to_ms > now_ms:
+                    self.has_due = False
+                    return fired, derived
+                self._load(now_ms)
+            due_ms, key = heappop(self._due)
             row = self.get(key)
-            if row is None:
-                continue
-            if row.due_ms != due_ms:  # known by its minute alone, or changed since
-                if row.due_ms < self._loaded_to_ms:
-                    self._queue(row.due_ms, key)
+            if row is None or row.due_ms != due_ms:  # it has changed since
                 continue
             try:
                 left, events = fire(key, row, due_ms)
@@ -170,59 +186,87 @@ class TimedPart(TablePart[V]):
             except Exception as error:
                 msg = f"{flow.name} cannot close what is due of {key!r} in {self.table.name}: {error!r}"
                 raise CauselessFailureError(msg) from error
-            if left is None:
-                del self[key]
-            elif left.due_ms > due_ms:
-                self[key] = left
-            else:
-                msg = f"{flow.name} leaves a row of {key!r} in {self.table.name} that is due at once again"
-                raise CauselessFailureError(msg)
-        return derived
+            if left is not None:
+                if left.due_ms <= due_ms:
+                    msg = f"{flow.name} leaves a row of {key!r} in {self.table.name} that is due at once again"
+                    raise CauselessFailureError(msg)
+                self._follow(key, row, left)
+            known[key] = changes[key] = left
+        return FIRED_AT_ONCE, derived
 
-    def passed(self) -> list[tuple[int, str]]:
-        """Return what is to be removed from the index with the commit that begins now.
+    def seal_index(self) -> IndexChanges:
+        """Return what the commit that begins now changes in the index: of the epoch that ends, and before.
 
-        Of minutes in which nothing is due any more: so no later commit writes an entry there, and all
-        earlier ones are in the store.
+        What it removes is of minutes in which nothing is due any more: so no later commit writes an entry
+        there, and all earlier ones are in the store.
         """
+        added, self._unindexed = self._unindexed, defaultdict(list)
         oldest_ms = min(self.stream_time_ms, self._due[0][0] if self._due else _ALL)
         to_ms = minute_of(oldest_ms)
         if to_ms <= self._removed_to_ms or (self.has_due and self._loaded_to_ms <= to_ms):
-            return []
+            return IndexChanges(added)
         name, from_ms = self.table.name, self._removed_to_ms
-        entries = self._store.due(name, from_ms, to_ms - 1, EXPIRED_AT_ONCE)
-        self._removed_to_ms = to_ms if len(entries) < EXPIRED_AT_ONCE else entries[-1][0]
-        return entries
+        passed = self._store.due(name, from_ms, to_ms - 1, EXPIRED_AT_ONCE)
+        self._removed_to_ms = to_ms if len(passed) < EXPIRED_AT_ONCE else passed[-1].minute_ms
+        return IndexChanges(added, passed)
 
-    def _next_due(self) -> tuple[int, str] | None:
-        """Take from the heap what is due first; None where nothing is due at stream time."""
-        now_ms, due = self.stream_time_ms, self._due
-        while not (due and due[0][0] <= now_ms):
-            if self._loaded_to_ms > now_ms:
-                return None
-            self._load(now_ms)
-        entry = heappop(due)
-        self._queued.discard(entry)
-        return entry
+    def _follow(self, key: str, before: V | None, row: V) -> None:
+        """Have a row found when it is due."""
+        due_ms = row.due_ms
+        before_ms = -1 if before is None else before.due_ms
+        if due_ms == before_ms:
+            return
+        minute_ms = due_ms - due_ms % MINUTE_MS
+        if due_ms < self._loaded_to_ms:
+            heappush(self._due, (due_ms, key))
+        if not minute_ms <= before_ms < minute_ms + MINUTE_MS:
+            self._unindexed[minute_ms].append(key)
+            if minute_ms >= self._loaded_to_ms:
+                self._minutes[minute_ms].append(key)
 
     def _load(self, now_ms: int) -> None:
-        """Read on by a minute: the next in which rows are due, or that of stream time."""
-        name, from_ms, last_ms = self.table.name, self._loaded_to_ms, minute_of(now_ms)
-        newer = {
-            key: minute_of(row.due_ms)
-            for key, row in self._newer().items()
-            if row is not None and row.due_ms >= from_ms
-        }
-        first = self._store.due(name, from_ms, last_ms, 1)
-        minute_ms = min([last_ms, *(minute for minute, _ in first), *newer.values()])
-        self._loaded_to_ms = minute_ms + MINUTE_MS
-        keys = {key for _, key in self._store.due(name, minute_ms, minute_ms, _ALL)}
-        # By its minute: the row itself, which tells more, is read when it comes to that.
-        for key in keys | {key for key, minute in newer.items() if minute == minute_ms}:
-            self._queue(minute_ms, key)
+        """Read on by a minute: the next in which rows are due, or that of stream time. The heap is empty."""
+        from_ms, last_ms = self._loaded_to_ms, minute_of(now_ms)
+        if self._unread_to_ms <= from_ms:
+            self._unread_to_ms = 0
+        stored = self._stored(from_ms, last_ms, 1)
+        minute_ms = min([last_ms, *self._minutes, *(entry.minute_ms for entry in stored)])
+        self._loaded_to_ms = to_ms = minute_ms + MINUTE_MS
+        keys = dict.fromkeys(self._minutes.pop(minute_ms, ()))
+        for entry in self._stored(minute_ms, minute_ms, _ALL):
+            keys.update(dict.fromkeys(entry.keys))
+        self._read_many(keys)
+        rows = zip(map(self._known.get, keys), keys, strict=True)
+        self._due = [
+            (row.due_ms, key) for row, key in rows if row is not None and row.due_ms < to_ms
+        ]
+        self._due.sort()
 
-    def _queue(self, due_ms: int, key: str) -> None:
-        entry = due_ms, key
-        if entry not in self._queued:
-            self._queued.add(entry)
-            heappush(self._due, entry)
+    def _stored(self, from_ms: int, to_ms: int, limit: int) -> list[IndexEntry]:
+        """Return of the index on disk what may tell of rows that are not known."""
+        if from_ms >= self._unread_to_ms:
+            return []
+        return self._store.due(self.table.name, from_ms, to_ms, limit)
+
+    def _read(self, key: str) -> V | None:
+        return super()._read(key) if self._unread_to_ms else None
+
+    def _read_many(self, keys: Iterable[str]) -> None:
+        """Know the rows of these keys."""
+        known, decode = self._known, self.table.decode
+        unknown = [key for key in keys if key not in known] if self._unread_to_ms else []
+        values = self._store.get_many(self.table.name, map(str.encode, unknown))
+        for key, value in zip(unknown, values, strict=True):
+            known[key] = None if value is None else decode(value)
+        self._asked += len(unknown)
+
+    def _forget(self, keys: Sequence[str]) -> None:
+        rows = map(self._known.__getitem__, keys)
+        last_ms = max((row.due_ms for row in rows if row is not None), default=-MINUTE_MS)
+        self._unread_to_ms = max(self._unread_to_ms, minute_of(last_ms) + MINUTE_MS)
+        super()._forget(keys)
+        # Those of rows that are stored alone are in the index there: there can be many more than known ones.
+        self._minutes.clear()
+        for key, row in self._known.items():
+            if row is not None and row.due_ms >= self._loaded_to_ms:
+                self._minutes[minute_of(row.due_ms)].append(key)
