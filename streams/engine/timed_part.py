@@ -35,7 +35,7 @@ class TimedPart(TablePart[V]):
 
     __slots__ = (
         "_begun_ms", "_due", "_heard_ms", "_loaded_to_ms", "_minutes", "_removed_to_ms",
-        "_turns_ms", "_unindexed", "_unread_to_ms", "has_due", "late_events", "stream_time_ms",
+        "_soon", "_turns_ms", "_unindexed", "_unread_to_ms", "has_due", "late_events", "stream_time_ms",
     )  # fmt: skip
 
     table: TimedTable[V]
@@ -55,13 +55,15 @@ class TimedPart(TablePart[V]):
         self._turns_ms: Sequence[int] = ()
         """Stream time at the turn of each event of the running rule."""
         self._due: list[tuple[int, str]] = []
-        """A heap of due time and key; what has changed since is found out when it is due."""
+        """Due time and key of rows as they were when their minute was read, the last first."""
+        self._soon: list[tuple[int, str]] = []
+        """A heap of the same of those that have changed since. A row's older entries are found out to be so."""
         self._minutes: defaultdict[int, list[str]] = defaultdict(list)
         """Keys by the minute in which their rows are due, or were before they changed, from _loaded_to_ms on."""
         self._unindexed: defaultdict[int, list[str]] = defaultdict(list)
         """The same of what the growing epoch has changed."""
         self._loaded_to_ms = 0
-        """Rows that are due before this are in the heap: where the minute ends up to which it was read."""
+        """Where the minute ends up to which rows that are due were read."""
         self._unread_to_ms = 0
         """Stored rows that are not known are due before this; 0: there are none, nor need the store be asked."""
         self._removed_to_ms = 0
@@ -71,6 +73,7 @@ class TimedPart(TablePart[V]):
         """Go on from a committed stream time; nothing may be open."""
         self.stream_time_ms = self._begun_ms = self._heard_ms = stream_time_ms
         self._due.clear()
+        self._soon.clear()
         self._minutes.clear()
         self._unindexed.clear()
         self._loaded_to_ms = self._removed_to_ms = 0
@@ -171,13 +174,13 @@ class TimedPart(TablePart[V]):
         known, changes = self._known, self.epochs[-1]
         derived: list[Any] = []
         for fired in range(FIRED_AT_ONCE):
-            while not (self._due and self._due[0][0] <= now_ms):
-                if self._loaded_to_ms > now_ms:
-                    self.has_due = False
-                    return fired, derived
-                self._load(now_ms)
-            due_ms, key = heappop(self._due)
-            row = self.get(key)
+            if (entry := self._next_due(now_ms)) is None:
+                self.has_due = False
+                return fired, derived
+            due_ms, key = entry
+            if key not in known:
+                self._read_many([key])
+            row = known.get(key)
             if row is None or row.due_ms != due_ms:  # it has changed since
                 continue
             try:
@@ -201,7 +204,7 @@ class TimedPart(TablePart[V]):
         there, and all earlier ones are in the store.
         """
         added, self._unindexed = self._unindexed, defaultdict(list)
-        oldest_ms = min(self.stream_time_ms, self._due[0][0] if self._due else _ALL)
+        oldest_ms = min([self.stream_time_ms, *(ms for ms, _ in self._due[-1:] + self._soon[:1])])
         to_ms = minute_of(oldest_ms)
         if to_ms <= self._removed_to_ms or (self.has_due and self._loaded_to_ms <= to_ms):
             return IndexChanges(added)
@@ -218,14 +221,27 @@ class TimedPart(TablePart[V]):
             return
         minute_ms = due_ms - due_ms % MINUTE_MS
         if due_ms < self._loaded_to_ms:
-            heappush(self._due, (due_ms, key))
+            heappush(self._soon, (due_ms, key))
         if not minute_ms <= before_ms < minute_ms + MINUTE_MS:
             self._unindexed[minute_ms].append(key)
             if minute_ms >= self._loaded_to_ms:
                 self._minutes[minute_ms].append(key)
 
+    def _next_due(self, now_ms: int) -> tuple[int, str] | None:
+        """Take what is due first; None where nothing is due now."""
+        while True:
+            due, soon = self._due, self._soon
+            if soon and not (due and due[-1] <= soon[0]):
+                if soon[0][0] <= now_ms:
+                    return heappop(soon)
+            elif due and due[-1][0] <= now_ms:
+                return due.pop()
+            if self._loaded_to_ms > now_ms:
+                return None
+            self._load(now_ms)
+
     def _load(self, now_ms: int) -> None:
-        """Read on by a minute: the next in which rows are due, or that of stream time. The heap is empty."""
+        """Read on by a minute: the next in which rows are due, or that of stream time. None else is due."""
         from_ms, last_ms = self._loaded_to_ms, minute_of(now_ms)
         if self._unread_to_ms <= from_ms:
             self._unread_to_ms = 0
@@ -240,7 +256,7 @@ class TimedPart(TablePart[V]):
         self._due = [
             (row.due_ms, key) for row, key in rows if row is not None and row.due_ms < to_ms
         ]
-        self._due.sort()
+        self._due.sort(reverse=True)
 
     def _stored(self, from_ms: int, to_ms: int, limit: int) -> list[IndexEntry]:
         """Return of the index on disk what may tell of rows that are not known."""

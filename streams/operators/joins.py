@@ -6,7 +6,7 @@ changes a result (law 1).
 """
 
 from bisect import bisect_left, bisect_right, insort_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar,
 
 import msgspec
 
-from streams.operators.timed import Fired, Late, RowCodec, TimedRows, row_codec
+from streams.operators.timed import NEVER_MS, Fired, Late, RowCodec, TimedRows, row_codec
 from streams.operators.windows import Timed
 
 L = TypeVar("L")
@@ -46,7 +46,7 @@ class Entry(msgspec.Struct, Generic[V], frozen=True, gc=False, array_like=True):
 class Pending(msgspec.Struct, Generic[L, R], frozen=True, gc=False):
     """The row of a join key: what may still match, each side by event time, then arrival.
 
-    From `due_ms` on the oldest of it cannot match any more.
+    From `due_ms` on some of it cannot match any more.
     """
 
     due_ms: int
@@ -90,8 +90,8 @@ class StreamJoin(Generic[L, R]):
     - A left record's window is [l - before_ms, l + after_ms], a right one's [r - after_ms,
       r + before_ms]: what it can match. A record is late if stream time (the highest event time so
       far of both) is past its window's last time + grace_ms at its turn. It is not used.
-    - A record at t is kept until stream time is past t + before_ms + after_ms + grace_ms. If it has not
-      matched by then, and `kind` says so, it is a result without a match.
+    - A record at t may match until stream time is past t + before_ms + after_ms + grace_ms. If it has not
+      by then, and `kind` says so, it is a result without a match.
 
     The keys are of the join, and may be finer than those of the records. `keep_left` and `keep_right`
     make of an event what is kept and joined: the event itself unless given.
@@ -153,15 +153,20 @@ class StreamJoin(Generic[L, R]):
 
     def fire(self, key: str, row: Pending[L, R], now_ms: int) -> Fired[Pending[L, R], Joined[L, R]]:
         """Return what may still match, None for nothing; and what leaves without a match, lefts first."""
-        oldest_ms = now_ms - self.kept_ms
-        gone_lefts, lefts = _split(row.lefts, oldest_ms)
-        gone_rights, rights = _split(row.rights, oldest_ms)
-        unmatched: list[Joined[L, R]] = []
-        if self._left.shows_unmatched:
-            unmatched += [Joined(key, it.value, None) for it in gone_lefts if not it.has_matched]
-        if self._right.shows_unmatched:
-            unmatched += [Joined(key, None, it.value) for it in gone_rights if not it.has_matched]
+        gone_lefts, lefts = self._split(row.lefts, now_ms, self._left)
+        gone_rights, rights = self._split(row.rights, now_ms, self._right)
+        unmatched: list[Joined[L, R]] = [Joined(key, it.value, None) for it in gone_lefts]
+        unmatched += [Joined(key, None, it.value) for it in gone_rights]
         return (self._row(lefts, rights) if lefts or rights else None), unmatched
+
+    @cached_property
+    def _together_ms(self) -> int:
+        """How far the times lie apart at which what tells nothing leaves.
+
+        So the records of a pair mostly leave in one firing, for a quarter more that is kept. Fixed times,
+        not those of a row's newest: what is left must not hang on where the input was cut (law 1).
+        """
+        return max(self.kept_ms // 2, 1)
 
     @cached_property
     def _left(self) -> _Side:
@@ -179,36 +184,46 @@ class StreamJoin(Generic[L, R]):
 
     def _add(
         self, events: Iterable[Timed], rows: TimedRows[Pending[L, R]], own: _Side, other: _Side
-    ) -> Iterator[tuple[str, Any, Sequence[Entry[Any]]]]:
-        """Yield join key and kept value of each event that is on time, with what it matches."""
+    ) -> list[tuple[str, Any, Sequence[Entry[Any]]]]:
+        """Return join key and kept value of each event that matches something, with what that is."""
+        key_of, keep, back_ms, ahead_ms = own.key, own.keep, own.back_ms, own.ahead_ms
+        place, other_place = own.place, other.place
+        lives_ms = ahead_ms + self.grace_ms
+        matching: list[tuple[str, Any, Sequence[Entry[Any]]]] = []
         # Lists while events are added: a tuple for each event of a hot key would copy all that it keeps.
         changed: dict[str, _Buffers] = {}
         for event, now_ms in rows.turns(events):
             time_ms = event.timestamp
-            first_ms, last_ms = time_ms - own.back_ms, time_ms + own.ahead_ms
-            if last_ms + self.grace_ms < now_ms:
-                rows.is_late(Late(event, first_ms, last_ms + 1, now_ms - last_ms - self.grace_ms))
+            if time_ms + lives_ms < now_ms:
+                late = Late(
+                    event, time_ms - back_ms, time_ms + ahead_ms + 1, now_ms - time_ms - lives_ms
+                )
+                rows.is_late(late)
                 continue
-            key, value = own.key(event), own.keep(event)
+            key, value = key_of(event), keep(event)
             if (buffers := changed.get(key)) is None:
-                buffers = changed[key] = _buffers(rows.get(key))
-            mine, others = buffers[own.place], buffers[other.place]
-            begin = end = 0
-            if others:
+                row = rows.get(key)
+                buffers = ([], []) if row is None else (list(row.lefts), list(row.rights))
+                changed[key] = buffers
+            has_matched = False
+            if others := buffers[other_place]:
+                first_ms, last_ms = time_ms - back_ms, time_ms + ahead_ms
                 begin = bisect_left(others, first_ms, key=_time_of)
                 end = bisect_right(others, last_ms, begin, key=_time_of)
-            if other.shows_unmatched:
-                for place in range(begin, end):
-                    if not (entry := others[place]).has_matched:
-                        others[place] = Entry(entry.time_ms, True, entry.value)
-            entry = Entry(time_ms, own.shows_unmatched and begin < end, value)
+                if begin < end:
+                    if other.shows_unmatched:
+                        _match(others, begin, end)
+                    has_matched = own.shows_unmatched
+                    matching.append((key, value, others[begin:end]))
+            entry = Entry(time_ms, has_matched, value)
+            mine = buffers[place]
             if mine and mine[-1].time_ms > time_ms:
                 insort_right(mine, entry, key=_time_of)
             else:
                 mine.append(entry)
-            yield key, value, others[begin:end]
         for key, (lefts, rights) in changed.items():
             rows[key] = self._row(tuple(lefts), tuple(rights))
+        return matching
 
     def _row(self, lefts: tuple[Entry[L], ...], rights: tuple[Entry[R], ...]) -> Pending[L, R]:
         """Return the row of what may still match: of one record or more."""
@@ -216,16 +231,41 @@ class StreamJoin(Generic[L, R]):
             oldest_ms = min(lefts[0].time_ms, rights[0].time_ms)
         else:
             oldest_ms = (lefts or rights)[0].time_ms
-        return Pending(oldest_ms + self.kept_ms + 1, lefts, rights)
+        kept_ms, together_ms = self.kept_ms, self._together_ms
+        due_ms = (oldest_ms + kept_ms) // together_ms * together_ms + together_ms
+        if self._left.shows_unmatched:
+            due_ms = min(due_ms, _unmatched_ms(lefts) + kept_ms + 1)
+        if self._right.shows_unmatched:
+            due_ms = min(due_ms, _unmatched_ms(rights) + kept_ms + 1)
+        return Pending(due_ms, lefts, rights)
+
+    def _split(
+        self, side: tuple[Entry[V], ...], now_ms: int, of: _Side
+    ) -> tuple[Sequence[Entry[V]], tuple[Entry[V], ...]]:
+        """Return what leaves a side without a match, where that is a result, and what stays."""
+        gone_ms = now_ms - now_ms % self._together_ms - self.kept_ms
+        count = (
+            len(side)
+            if not side or side[-1].time_ms < gone_ms
+            else bisect_left(side, gone_ms, key=_time_of)
+        )
+        if not of.shows_unmatched:
+            return (), side[count:]
+        end = bisect_left(side, now_ms - self.kept_ms, count, key=_time_of)
+        unmatched = [entry for entry in side[:end] if not entry.has_matched]
+        if count < end:
+            matched = [entry for entry in side[count:end] if entry.has_matched]
+            return unmatched, (*matched, *side[end:])
+        return unmatched, side[count:]
 
 
-def _buffers(row: Pending[L, R] | None) -> _Buffers:
-    return ([], []) if row is None else (list(row.lefts), list(row.rights))
+def _match(entries: list[Entry[Any]], begin: int, end: int) -> None:
+    """Mark entries as matched."""
+    for place in range(begin, end):
+        if not (entry := entries[place]).has_matched:
+            entries[place] = Entry(entry.time_ms, True, entry.value)
 
 
-def _split(
-    side: tuple[Entry[V], ...], oldest_ms: int
-) -> tuple[tuple[Entry[V], ...], tuple[Entry[V], ...]]:
-    """Return what is older than a time, and the rest."""
-    count = bisect_left(side, oldest_ms, key=_time_of)
-    return side[:count], side[count:]
+def _unmatched_ms(side: tuple[Entry[Any], ...]) -> int:
+    """Return the time of a side's first record without a match, NEVER_MS where there is none."""
+    return next((entry.time_ms for entry in side if not entry.has_matched), NEVER_MS)
