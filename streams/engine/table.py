@@ -17,7 +17,7 @@ from streams.operators.windows import StreamTime, T
 
 V = TypeVar("V")
 E = TypeVar("E")
-_UNREAD: Final[Any] = object()
+UNREAD: Final[Any] = object()
 
 
 class TablePart(MutableMapping[Any, V], Generic[V]):
@@ -56,10 +56,10 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the key's row, or `default`."""
-        row = self._batch.get(key, _UNREAD)
-        if row is _UNREAD:
-            row = self._known.get(key, _UNREAD)
-            if row is _UNREAD:
+        row = self._batch.get(key, UNREAD)
+        if row is UNREAD:
+            row = self._known.get(key, UNREAD)
+            if row is UNREAD:
                 row = self._read(key)
         return default if row is None else row
 
@@ -85,7 +85,7 @@ class TablePart(MutableMapping[Any, V], Generic[V]):
         newer = self._newer()
         for stored, _ in self._store.scan(self.table.name):
             key = self.table.key_of(stored)
-            if newer.pop(key, _UNREAD) is not None:
+            if newer.pop(key, UNREAD) is not None:
                 yield key
         yield from (key for key, row in newer.items() if row is not None)
 
@@ -239,10 +239,10 @@ class WindowedPart(TablePart[V]):
         if key[1] + self._life_ms <= self._stream_time.now_ms:
             return default
         # As TablePart.get does: a call more is a tenth of the time of a rule that counts.
-        row = self._batch.get(key, _UNREAD)
-        if row is _UNREAD:
-            row = self._known.get(key, _UNREAD)
-            if row is _UNREAD:
+        row = self._batch.get(key, UNREAD)
+        if row is UNREAD:
+            row = self._known.get(key, UNREAD)
+            if row is UNREAD:
                 row = None if self._expiry.is_known(key) else self._read(key)
         return default if row is None else row
 

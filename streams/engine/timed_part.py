@@ -8,7 +8,7 @@ per row that is open (decision 0023).
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import repeat
 from typing import Any, Final, TypeVar
@@ -17,7 +17,7 @@ from streams.engine.definitions import Flow, TimedTable
 from streams.engine.errors import CauselessFailureError, DefinitionError
 from streams.engine.expiry import EXPIRED_AT_ONCE
 from streams.engine.store import MINUTE_MS, IndexChanges, IndexEntry, Store, minute_of
-from streams.engine.table import TablePart
+from streams.engine.table import UNREAD, TablePart
 from streams.operators.timed import Fire, Late, TimedRow
 from streams.operators.windows import T
 
@@ -100,6 +100,20 @@ class TimedPart(TablePart[V]):
             raise DefinitionError(msg)
         return zip(given, self._turns_ms, strict=True)
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the key's row, or `default`."""
+        # As TablePart.get: joins ask for the row of each event, which mostly is not there.
+        row = self._batch.get(key, UNREAD)
+        if row is UNREAD:
+            row = self._known.get(key, UNREAD)
+            if row is UNREAD:
+                row = self._read(key) if self._unread_to_ms else None
+        return default if row is None else row
+
+    def update(self, rows: Mapping[str, V], /) -> None:  # type: ignore[override] # no other form is used
+        """Set many rows, none of them None."""
+        self._batch.update(rows)
+
     def is_late(self, late: Late) -> None:
         """Take note of an event that was not used."""
         self.late_events.append(late)
@@ -132,10 +146,10 @@ class TimedPart(TablePart[V]):
 
     def accept_batch(self) -> None:
         """Make the running batch's writes part of the growing epoch."""
-        known = self._known
+        known, follow = self._known, self._follow
         for key, row in self._batch.items():
             if row is not None:
-                self._follow(key, known.get(key), row)
+                follow(key, known.get(key), row)
         super().accept_batch()
         self.late_events.clear()
 
@@ -216,16 +230,17 @@ class TimedPart(TablePart[V]):
     def _follow(self, key: str, before: V | None, row: V) -> None:
         """Have a row found when it is due."""
         due_ms = row.due_ms
+        minute_ms = due_ms - due_ms % MINUTE_MS
         before_ms = -1 if before is None else before.due_ms
         if due_ms == before_ms:
             return
-        minute_ms = due_ms - due_ms % MINUTE_MS
         if due_ms < self._loaded_to_ms:
             heappush(self._soon, (due_ms, key))
-        if not minute_ms <= before_ms < minute_ms + MINUTE_MS:
-            self._unindexed[minute_ms].append(key)
-            if minute_ms >= self._loaded_to_ms:
-                self._minutes[minute_ms].append(key)
+        elif before_ms - before_ms % MINUTE_MS != minute_ms:
+            self._minutes[minute_ms].append(key)
+        else:
+            return
+        self._unindexed[minute_ms].append(key)
 
     def _next_due(self, now_ms: int) -> tuple[int, str] | None:
         """Take what is due first; None where nothing is due now."""
@@ -263,9 +278,6 @@ class TimedPart(TablePart[V]):
         if from_ms >= self._unread_to_ms:
             return []
         return self._store.due(self.table.name, from_ms, to_ms, limit)
-
-    def _read(self, key: str) -> V | None:
-        return super()._read(key) if self._unread_to_ms else None
 
     def _read_many(self, keys: Iterable[str]) -> None:
         """Know the rows of these keys."""

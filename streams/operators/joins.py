@@ -205,24 +205,25 @@ class StreamJoin(Generic[L, R]):
                 row = rows.get(key)
                 buffers = ([], []) if row is None else (list(row.lefts), list(row.rights))
                 changed[key] = buffers
-            has_matched = False
+            matches: Sequence[Entry[Any]] = ()
             if others := buffers[other_place]:
                 first_ms, last_ms = time_ms - back_ms, time_ms + ahead_ms
-                begin = bisect_left(others, first_ms, key=_time_of)
-                end = bisect_right(others, last_ms, begin, key=_time_of)
+                begin, end = _between(others, first_ms, last_ms)
                 if begin < end:
                     if other.shows_unmatched:
                         _match(others, begin, end)
-                    has_matched = own.shows_unmatched
-                    matching.append((key, value, others[begin:end]))
-            entry = Entry(time_ms, has_matched, value)
+                    matches = others[begin:end]
+                    matching.append((key, value, matches))
+            entry = Entry(time_ms, own.shows_unmatched and bool(matches), value)
             mine = buffers[place]
             if mine and mine[-1].time_ms > time_ms:
                 insort_right(mine, entry, key=_time_of)
             else:
                 mine.append(entry)
-        for key, (lefts, rights) in changed.items():
-            rows[key] = self._row(tuple(lefts), tuple(rights))
+        row_of = self._row
+        rows.update(
+            {key: row_of(tuple(lefts), tuple(rights)) for key, (lefts, rights) in changed.items()}
+        )
         return matching
 
     def _row(self, lefts: tuple[Entry[L], ...], rights: tuple[Entry[R], ...]) -> Pending[L, R]:
@@ -257,6 +258,14 @@ class StreamJoin(Generic[L, R]):
             matched = [entry for entry in side[count:end] if entry.has_matched]
             return unmatched, (*matched, *side[end:])
         return unmatched, side[count:]
+
+
+def _between(entries: Sequence[Entry[Any]], first_ms: int, last_ms: int) -> tuple[int, int]:
+    """Return from where to where (exclusive) the entries lie whose times are in [first_ms, last_ms]."""
+    if len(entries) == 1:  # as mostly: a bisection takes five times as long
+        return 0, first_ms <= entries[0].time_ms <= last_ms
+    begin = bisect_left(entries, first_ms, key=_time_of)
+    return begin, bisect_right(entries, last_ms, begin, key=_time_of)
 
 
 def _match(entries: list[Entry[Any]], begin: int, end: int) -> None:

@@ -6,7 +6,7 @@ row alone (law 1). Whoever keeps the rows calls the operator's `fire` for those 
 its due time, behind the last event of a step.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, get_origin
 
@@ -80,6 +80,9 @@ class TimedRows(Protocol[V]):
     def __setitem__(self, key: str, row: V, /) -> None: ...
 
     def __delitem__(self, key: str, /) -> None: ...
+
+    def update(self, rows: Mapping[str, V], /) -> None:
+        """Set many rows."""
 
     def turns(self, events: Iterable[T]) -> Iterator[tuple[T, int]]:
         """Yield each event with stream time at its turn, ms: its own time is included."""
