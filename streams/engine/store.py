@@ -4,10 +4,10 @@ On disk a row's key is `len(table) table key`, its value the changelog's JSON; o
 position that the rows belong to. The position is written in the same write batch as the rows, so
 the disk is always at one committed point, however the process ended (law 3). A row of a windowed
 table has a second key, `0 "t" len(table) table start key`: in the order of windows' starts, so that
-what is to expire is found without looking at anything else. Of a timed table each write leaves one for each
-minute, `0 "t" len(table) table minute write`, its value the keys of the rows that are due in that minute
-now and were not before; it goes when the minute has passed (decision 0023). How a store is found whose midst is gone
-stands at `_checked_chain` (decision 0018).
+what is to expire is found without looking at anything else. Of a timed table each write leaves one for
+each minute, `0 "t" len(table) table minute write`, its value the keys of the rows that are due in that
+minute now and were not before; it goes when the minute has passed (decision 0023). How a store is
+found whose midst is gone stands at `_checked_chain` (decision 0018).
 """
 
 import logging
@@ -100,7 +100,7 @@ class _Format(msgspec.Struct, frozen=True):
 
 
 class IndexEntry(NamedTuple):
-    """Keys of rows of a timed table that may be due in a minute, told by one write; and the entry's own key."""
+    """Keys of rows of a timed table that may be due in a minute, told by one write; and its own key."""
 
     minute_ms: int
     keys: Sequence[str]
@@ -386,13 +386,9 @@ class Store:
                 _index(batch, entry, ordered)
             elif due_ms := self._due_ms.get(table):
                 added, passed = index.get(table, IndexChanges())
-                for old in passed:
-                    batch.delete(old.at)
-                write = _NUMBER.pack(self._chain + 1)
                 if added is None:
                     added = _by_minute(due_ms, ordered)
-                for minute_ms, keys in added.items():
-                    batch.put(entry + _NUMBER.pack(minute_ms) + write, msgspec.json.encode(keys))
+                _index_due(batch, entry, self._chain + 1, IndexChanges(added, passed))
         if self._due_ms:
             position = msgspec.structs.replace(position, format=FORMAT)
         batch.put(_POSITION_KEY, msgspec.json.encode(position))
@@ -476,6 +472,16 @@ def _index(batch: WriteBatch, index: bytes, rows: Iterable[tuple[bytes, bytes | 
             batch.delete(entry)
         else:
             batch.put(entry, b"")
+
+
+def _index_due(batch: WriteBatch, index: bytes, write: int, changes: IndexChanges) -> None:
+    """Keep the time index of a timed table, with a write of this number."""
+    added, passed = changes
+    for entry in passed:
+        batch.delete(entry.at)
+    for minute_ms, keys in (added or {}).items():
+        at = index + _NUMBER.pack(minute_ms) + _NUMBER.pack(write)
+        batch.put(at, msgspec.json.encode(keys))
 
 
 def _by_minute(

@@ -57,15 +57,15 @@ class TimedPart(TablePart[V]):
         self._due: list[tuple[int, str]] = []
         """Due time and key of rows as they were when their minute was read, the last first."""
         self._soon: list[tuple[int, str]] = []
-        """A heap of the same of those that have changed since. A row's older entries are found out to be so."""
+        """A heap of the same of those that have changed since; of an entry that is stale its row tells."""
         self._minutes: defaultdict[int, list[str]] = defaultdict(list)
-        """Keys by the minute in which their rows are due, or were before they changed, from _loaded_to_ms on."""
+        """Keys by the minute in which their rows are due, or were, from _loaded_to_ms on."""
         self._unindexed: defaultdict[int, list[str]] = defaultdict(list)
         """The same of what the growing epoch has changed."""
         self._loaded_to_ms = 0
         """Where the minute ends up to which rows that are due were read."""
         self._unread_to_ms = 0
-        """Stored rows that are not known are due before this; 0: there are none, nor need the store be asked."""
+        """Stored rows that are not known are due before this; 0: there are none, no use to ask for any."""
         self._removed_to_ms = 0
         """The index has nothing of minutes before this one."""
 
@@ -205,7 +205,8 @@ class TimedPart(TablePart[V]):
                 raise CauselessFailureError(msg) from error
             if left is not None:
                 if left.due_ms <= due_ms:
-                    msg = f"{flow.name} leaves a row of {key!r} in {self.table.name} that is due at once again"
+                    of = f"{key!r} in {self.table.name}"
+                    msg = f"{flow.name} leaves a row of {of} that is due at once again"
                     raise CauselessFailureError(msg)
                 self._follow(key, row, left)
             known[key] = changes[key] = left

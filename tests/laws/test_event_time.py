@@ -110,8 +110,9 @@ def found(driver: Driver) -> Outcome:
         log = {key: table.decode(value) for key, value in driver.changelog(table).items()}
         assert log == rows[table.name]
         stores = [task.store for task in driver.tasks().values() if task.store]
-        indexed = [entry for store in stores for entry in store.due(table.name, 0, 2**62, 2**62)]
-        assert {(minute_of(row.due_ms), key) for key, row in log.items()} <= set(indexed)
+        entries = [entry for store in stores for entry in store.due(table.name, 0, 2**62, 2**62)]
+        indexed = {(entry.minute_ms, key) for entry in entries for key in entry.keys}
+        assert {(minute_of(row.due_ms), key) for key, row in log.items()} <= indexed
     late = [late_line(r.headers, r.value or b"") for r in driver.sent(WINDOWS.late_records)]
     return Outcome(derived, rows, sorted(late))
 

@@ -455,7 +455,7 @@ def test_a_store_of_a_newer_release_is_named_and_left_as_it_is(store: Store) -> 
             Store(store.path, read_only=read_only)
         assert not isinstance(refused.value, StoreCorruptError)
         assert str(refused.value) == (
-            f"{store.path} was written by a newer release (format 99, this one reads up to 1); "
+            f"{store.path} was written by a newer release (format 99, this one reads up to 2); "
             "nothing was changed. Run that release, or delete the folder: it is rebuilt from the "
             "changelog"
         )

@@ -132,6 +132,34 @@ def test_the_index_keeps_a_busy_row_once_a_minute_until_that_has_passed(disk: Di
     assert disk.stale() == []
 
 
+def test_an_index_that_an_earlier_release_wrote_is_read_and_passes(disk: Disk) -> None:
+    disk.fire(1)
+    disk.set("a", Alarm(2 * MINUTE_MS + 1))
+    disk.commit()
+    [entry] = disk.store.due(ALARMS.name, 0, 10**15, 9)
+    of_row = entry.at[:-8] + b"a"  # format 1: an entry a row, with its key
+    del disk.store._db[entry.at]
+    disk.store._db[of_row] = b""
+    disk.part.reset()
+    disk.part.begin_at(1)
+    assert disk.due() == [(2 * MINUTE_MS, "a")]
+    assert disk.stale() == []
+    assert disk.fire(3 * MINUTE_MS) == [("a", 2 * MINUTE_MS + 1)]
+    disk.commit()
+    assert disk.due() == []
+
+
+def test_only_a_store_of_timed_tables_needs_a_release_that_knows_their_index(
+    disk: Disk, tmp_path: Path
+) -> None:
+    disk.commit()
+    untimed = Store(tmp_path / "untimed")
+    untimed.write({}, Position(1))
+    stored = disk.store.position(), untimed.position()
+    untimed.close()
+    assert [position.format for position in stored if position] == [2, 1]
+
+
 def test_what_is_due_after_a_long_silence_is_fired_a_part_at_a_time(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
