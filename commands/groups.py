@@ -36,9 +36,9 @@ def of_group(settings: Settings, name: str) -> tuple[Settings, Topology]:
         raise click.BadParameter(
             f"there is no group {name!r}, but: {', '.join(GROUPS)}", param_hint="'--group'"
         )
-    if name == MAIN:
-        return settings, GROUPS[name]
-    return settings.model_copy(update={"app_id": f"{settings.app_id}-{name}"}), GROUPS[name]
+    if name != MAIN:
+        settings = settings.model_copy(update={"app_id": f"{settings.app_id}-{name}"})
+    return settings, GROUPS[name].of(settings.app_id)
 
 
 def of_table(settings: Settings, table: str) -> tuple[Settings, Topology]:

@@ -66,6 +66,7 @@ class Worker:
         **engine_options: Any,
     ) -> None:
         """`partitions` is every topic's number of them, or makes the topics and tells it."""
+        topology = topology.of(settings.app_id)
         subtopologies(topology)  # what cannot be is refused before anything starts
         self.cluster = cluster
         self.config = EngineConfig(
@@ -158,6 +159,7 @@ def create_worker(
 
     `reset`: where a committed offset is of no use any more, it goes on with what the input holds.
     """
+    topology = topology.of(settings.app_id)
     client = kafka_client_options(settings)
     options = KafkaOptions(
         client=client,

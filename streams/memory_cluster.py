@@ -92,6 +92,12 @@ class MemoryCluster:
         await self.answered()
         return {name: found for name in names if (found := self.kafka.topic(name)) is not None}
 
+    async def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Delete the records below these offsets, none of them beyond what may be read."""
+        await self.answered()
+        begins = self.kafka.begins
+        begins |= {tp: max(offset, begins.get(tp, 0)) for tp, offset in offsets.items()}
+
     async def tombstones_kept_ms(self, topic: str) -> int | None:
         """Return for how long a compacted topic tells of a removed key; None where nobody may know."""
         await self.answered()

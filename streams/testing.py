@@ -66,7 +66,7 @@ class Driver:
         workers: int = 1,
         **engine_options: Any,
     ) -> None:
-        self.topology = topology
+        self.topology = topology.of(settings.app_id)
         self.settings = settings
         self.partitions = partitions
         self._runner = asyncio.Runner()
@@ -114,7 +114,8 @@ class Driver:
         """Append (key, value) records to a topic's partition, and let the workers finish them."""
         now_ms = self._clock.wall_ms() if timestamp_ms is None else timestamp_ms
         for key, value in records:
-            self.kafka.append(TopicPartition(topic.name, partition), Record(key, value), now_ms)
+            tp = TopicPartition(topic.of(self.settings.app_id).name, partition)
+            self.kafka.append(tp, Record(key, value), now_ms)
         if settle:
             self.settle()
 
@@ -151,7 +152,7 @@ class Driver:
 
     def read(self, topic: Topic | str) -> list[Sent]:
         """Return what a read_committed reader finds in a topic that `read` has not returned before."""
-        name = topic if isinstance(topic, str) else topic.name
+        name = topic if isinstance(topic, str) else topic.of(self.settings.app_id).name
         found = self.sent(name)
         start = self._read.get(name, 0)
         self._read[name] = len(found)

@@ -255,6 +255,9 @@ class Cluster(Protocol):
     async def topics(self, names: Collection[str]) -> dict[str, TopicState]:
         """Return what those topics are that exist; asking makes none."""
 
+    async def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Delete the records below these offsets, none of them beyond what may be read."""
+
     async def tombstones_kept_ms(self, topic: str) -> int | None:
         """Return for how long a compacted topic tells of a removed key; None where nobody may know."""
 

@@ -1,13 +1,15 @@
 """How a task commits: one Kafka transaction, then one write to disk, in numbered steps."""
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from streams.engine import counting
-from streams.engine.cluster import Committed
+from streams.engine.cluster import Committed, Producer
 from streams.engine.column_part import ChangedColumns
 from streams.engine.definitions import Table
 from streams.engine.epoch import Epoch
@@ -112,7 +114,7 @@ async def _transact(
     reach(Step.COMMIT_BEFORE_SENDS)
     ends: dict[str, int] = {}
     for records in [outputs | changed] if exactly_once else [outputs, changed]:
-        ends |= await producer.send(task.partition, records)
+        ends |= await _send(task, producer, records)
         counting.sent(task, records)
     reach(Step.COMMIT_BEFORE_OFFSETS)
     await producer.send_offsets(
@@ -121,6 +123,24 @@ async def _transact(
     reach(Step.COMMIT_BEFORE_END)
     if exactly_once:
         await producer.commit()
+    return ends
+
+
+async def _send(
+    task: Task, producer: Producer, records: Mapping[str, Sequence[Outgoing]]
+) -> dict[str, int]:
+    """Send records: to the task's partition number, or their keys'. Tells the ends of the former."""
+    own = dict(records)
+    others: defaultdict[int, dict[str, list[Outgoing]]] = defaultdict(dict)
+    for topic in task.subtopology.between:
+        for record in own.pop(topic.name, ()):
+            key, _, _ = record
+            partition = topic.partition_of(key or b"", task.position.partitions)
+            others[partition].setdefault(topic.name, []).append(record)
+    ends, *_ = await asyncio.gather(
+        producer.send(task.partition, own),
+        *(producer.send(partition, of_keys) for partition, of_keys in others.items()),
+    )
     return ends
 
 

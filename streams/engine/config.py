@@ -39,6 +39,8 @@ class EngineConfig:
     """Of derived events and dead letters: they stay in memory until their transaction has ended."""
     max_stretched_interval_ms: int = 1_000
     fences_tolerated: int = 5
+    purge_interval_s: float = 30.0
+    """How long what is processed of a repartition topic lies there, about."""
     state_lifetime_ms: int = 86_400_000
     """Local state older than this may hold rows whose tombstones are gone (delete.retention.ms)."""
 

@@ -1,9 +1,10 @@
 """How an application declares its topics, tables and flows; the engine works from these alone."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from zlib import crc32
 
 import msgspec
 
@@ -34,6 +35,34 @@ class Topic:
     name: str
     events: tuple[type[Any], ...]
     key: Callable[[Any], str]
+
+    def of(self, application_id: str) -> "Topic":
+        """Return the topic as an application knows it."""
+        del application_id
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class RepartitionTopic(Topic):
+    """A topic between two flows of an application, by another key than that of the input.
+
+    One flow emits to it and another reads it, in a task of its own: so its records of one key come to one
+    task, whichever partition of the input they come from. It is the application's own, named `<application
+    id>-<name>-repartition`; its records are deleted once they are processed (decision 0029).
+    """
+
+    application_id: str = ""
+
+    def of(self, application_id: str) -> "RepartitionTopic":
+        """Return the topic as an application knows it."""
+        if self.application_id == application_id:
+            return self
+        name = f"{application_id}-{self.name}-repartition"
+        return replace(self, name=name, application_id=application_id)
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """Return the partition of a key: the same in every process, and with every release."""
+        return crc32(key) % partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +169,12 @@ class Flow:
             return ()
         return self.emits if isinstance(self.emits, tuple) else (self.emits,)
 
+    def of(self, application_id: str) -> "Flow":
+        """Return the flow with its topics as an application knows them."""
+        reads = tuple(topic.of(application_id) for topic in self.reads)
+        emits = tuple(topic.of(application_id) for topic in self.outputs)
+        return replace(self, reads=reads, emits=emits)
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -152,6 +187,11 @@ class Topology:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tables", _unique(f.keeps for f in self.flows))
+
+    def of(self, application_id: str) -> "Topology":
+        """Return the flows as an application runs them: with the names of its repartition topics."""
+        flows = tuple(flow.of(application_id) for flow in self.flows)
+        return Topology(flows, self.dead_letters, self.late_records)
 
     @property
     def tells_late(self) -> bool:

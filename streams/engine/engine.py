@@ -41,6 +41,7 @@ from streams.engine.metrics import (
 )
 from streams.engine.pace import Pace
 from streams.engine.processing import Deliver, OvertakenError, process
+from streams.engine.purging import Purging
 from streams.engine.records import TopicPartition
 from streams.engine.store import StoreMemory
 from streams.engine.taking import use
@@ -96,6 +97,7 @@ class Engine:
         self._takings = Takings(
             self._memory, partitions, beside=self._beside, turn=self._turn, taken=self._taken
         )
+        self._purging = Purging(cluster, config, self._beside)
         self._pace = Pace(config, self.clock)
         self._loop: asyncio.Task[None] | None = None
         self._is_member = False
@@ -406,6 +408,7 @@ class Engine:
         else:
             task.retakes = 0
             task.fences = 0
+            self._purging.committed(task)
 
     def _is_busy(self) -> bool:
         """Tell whether the tasks have work that others on this worker should not hold up."""

@@ -124,6 +124,7 @@ class App(faust.App):
         self.when_agents_ready: Callable[[], Awaitable[None]] | None = None
         self.before_start: Callable[[], Awaitable[None]] | None = None
         self.before_stop: Callable[[], Awaitable[None]] | None = None
+        self._application_id = application_id
         self._flows = {flow.name: flow for flow in topology.flows}
         self._batch_topics: dict[str, Any] = {}
         self.consumer = cast("Any", _Consumer(self, beacon=self.beacon))
@@ -144,8 +145,10 @@ class App(faust.App):
             msg = f"@app.agent takes a Topic of streams/topics.py, not {channel!r}"
             raise DefinitionError(msg)
 
+        topic = channel.of(self._application_id)
+
         def register(function: Agent) -> Any:
-            flow = self._flow_of(function, channel)
+            flow = self._flow_of(function, topic)
 
             @functools.wraps(function)
             async def reading(stream: Any) -> None:
@@ -155,8 +158,8 @@ class App(faust.App):
                     msg = f"agent {flow.name} ended; it must read batches as long as there are any"
                     raise AgentFailedError(msg)
 
-            name = _agent_name(flow, channel)
-            return super(App, self).agent(self._topic(channel), name=name, **options)(reading)
+            name = _agent_name(flow, topic)
+            return super(App, self).agent(self._topic(topic), name=name, **options)(reading)
 
         return register
 

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka import errors as kafka_errors
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.producer.transaction_manager import TransactionState
 from aiokafka.protocol.commit import OffsetFetchRequest
@@ -173,6 +173,12 @@ class KafkaCluster:
                         raise
                     log.debug("asking for the topics %s again: %r", names, error)
                 await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Delete the records below these offsets, none of them beyond what may be read."""
+        assert self._admin is not None  # noqa: S101 - started
+        before = {tp: RecordsToDelete(before_offset=offset) for tp, offset in offsets.items()}
+        await self._asked(self._admin.delete_records(before))
 
     async def tombstones_kept_ms(self, topic: str) -> int | None:
         """Return for how long a compacted topic tells of a removed key; None where nobody may know."""

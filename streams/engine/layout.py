@@ -2,9 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
-from streams.engine.definitions import Flow, Table, TimedTable, Topic, Topology, WindowedTable
+from streams.engine.definitions import (
+    Flow,
+    RepartitionTopic,
+    Table,
+    TimedTable,
+    Topic,
+    Topology,
+    WindowedTable,
+)
 from streams.engine.errors import DefinitionError
 from streams.engine.notes import LONGEST, longest_note
 from streams.engine.records import TopicPartition
@@ -15,6 +24,8 @@ CHANGELOG_CONFIG: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.rat
 DEAD_LETTER_CONFIG: Final = {"max.message.bytes": str(64 << 20), "retention.ms": "-1"}
 # Kafka deletes by the record's timestamp, and backfills bring old ones.
 EVENT_CONFIG: Final = {"retention.ms": "-1"}
+# What is processed is deleted, which frees whole segments: small ones, and no time that deletes what is not.
+REPARTITION_CONFIG: Final = {"retention.ms": "-1", "segment.bytes": str(50 << 20)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,17 @@ class Subtopology:
     tables: tuple[Table[Any], ...]
     joined: tuple[Table[Any], ...] = ()
     """Those of the tables that a flow joins."""
+
+    @property
+    def between(self) -> tuple[RepartitionTopic, ...]:
+        """Return the repartition topics that its flows emit to."""
+        topics = dict.fromkeys(topic for flow in self.flows for topic in flow.outputs)
+        return tuple(topic for topic in topics if isinstance(topic, RepartitionTopic))
+
+    @property
+    def purged(self) -> tuple[RepartitionTopic, ...]:
+        """Return the repartition topics that it reads: what it has processed of them is deleted."""
+        return tuple(topic for topic in self.inputs if isinstance(topic, RepartitionTopic))
 
     @property
     def in_order_ms(self) -> int | None:
@@ -93,7 +115,28 @@ def check(topology: Topology) -> None:
     for flow in topology.flows:
         for table in flow.joins:
             _check_join(flow, table, keepers)
+    _check_between(topology)
     _ = topology.inputs  # raises where joins go in a circle
+
+
+def _check_between(topology: Topology) -> None:
+    """Raise DefinitionError for a repartition topic that does not lie between two tasks."""
+    read = {t for flow in topology.flows for t in flow.reads if isinstance(t, RepartitionTopic)}
+    written = {t for flow in topology.flows for t in flow.outputs if isinstance(t, RepartitionTopic)}
+    if alone := sorted(topic.name for topic in read ^ written):
+        msg = f"repartition topic {alone[0]}: one flow of the group emits to it, and another reads it"
+        raise DefinitionError(msg)
+    before: dict[Topic, set[Topic]] = {topic: set() for topic in written}
+    for flow in topology.flows:
+        for topic in flow.outputs:
+            if topic in written:
+                before[topic] |= written.intersection(flow.reads)
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError as error:
+        circle = " and ".join(sorted({topic.name for topic in error.args[1]}))
+        msg = f"repartition topics {circle} feed each other: a record would never come to an end"
+        raise DefinitionError(msg) from error
 
 
 def _check_join(flow: Flow, table: Table[Any], keepers: Mapping[str, Flow]) -> None:
@@ -128,7 +171,8 @@ def own_topics(topology: Topology, application_id: str) -> dict[str, Mapping[str
     topics: dict[str, Mapping[str, str]] = {}
     for flow in topology.flows:
         for topic in flow.outputs:
-            topics[topic.name] = EVENT_CONFIG
+            is_between = isinstance(topic, RepartitionTopic)
+            topics[topic.name] = REPARTITION_CONFIG if is_between else EVENT_CONFIG
     topics[topology.dead_letters] = DEAD_LETTER_CONFIG
     if topology.tells_late:
         topics[topology.late_records] = DEAD_LETTER_CONFIG

@@ -30,7 +30,10 @@ def derived_records(flow: Flow, events: Sequence[Event], longest: int) -> dict[s
 
 def _records(topic: Topic, events: Sequence[Event], longest: int) -> list[Outgoing]:
     # By columns: a loop over the events takes a third more, and one flow sends an event for each order.
-    keys = list(map(str.encode, map(topic.key, events)))
+    try:
+        keys = list(map(str.encode, map(topic.key, events)))
+    except TypeError:
+        raise _wrong_key(topic, events) from None
     values = list(map(_encode, events))
     sizes = list(map(add, map(len, keys), map(len, values)))
     if (largest := max(sizes)) > longest:
@@ -38,6 +41,14 @@ def _records(topic: Topic, events: Sequence[Event], longest: int) -> list[Outgoi
         msg = f"{event_id} for {topic.name} has {largest} bytes, the limit is {longest}"
         raise TooLargeError(msg)
     return list(zip(keys, values, repeat(NO_HEADERS), strict=False))
+
+
+def _wrong_key(topic: Topic, events: Sequence[Event]) -> ValueError:
+    """Return the error for events of which one has a key that is no text."""
+    keys: list[object] = list(map(topic.key, events))
+    at = next(at for at, key in enumerate(keys) if not isinstance(key, str))
+    what = f"{events[at].event_id} for {topic.name}"
+    return ValueError(f"{what} has {keys[at]!r} as key: that must be a text")
 
 
 def _topic_of(flow: Flow, event: Event) -> Topic:
