@@ -122,9 +122,13 @@ def check(topology: Topology) -> None:
 def _check_between(topology: Topology) -> None:
     """Raise DefinitionError for a repartition topic that does not lie between two tasks."""
     read = {t for flow in topology.flows for t in flow.reads if isinstance(t, RepartitionTopic)}
-    written = {t for flow in topology.flows for t in flow.outputs if isinstance(t, RepartitionTopic)}
+    written = {
+        t for flow in topology.flows for t in flow.outputs if isinstance(t, RepartitionTopic)
+    }
     if alone := sorted(topic.name for topic in read ^ written):
-        msg = f"repartition topic {alone[0]}: one flow of the group emits to it, and another reads it"
+        msg = (
+            f"repartition topic {alone[0]}: one flow of the group emits to it, and another reads it"
+        )
         raise DefinitionError(msg)
     before: dict[Topic, set[Topic]] = {topic: set() for topic in written}
     for flow in topology.flows:

@@ -853,6 +853,17 @@ async def test_a_position_that_the_partition_does_not_hold_is_an_error_and_no_ju
     assert await drained(worker.source, tp) == [b"3", b"4"]
 
 
+async def test_records_below_an_offset_are_deleted_and_no_others(
+    tp: TopicPartition, cluster: Cluster, producers: Callable[..., Any], txn: str
+) -> None:
+    await committed_send(await producers(txn), tp.topic, numbered(0, 5))
+    await readable(cluster, tp, 6)
+    await cluster.delete_before({tp: 3})
+    assert await cluster.bounds([tp]) == {tp: Bounds(3, 6)}
+    await cluster.delete_before({tp: 2})  # of an owner that was slow: nothing comes back
+    assert await cluster.bounds([tp]) == {tp: Bounds(3, 6)}
+
+
 async def test_a_topic_that_is_made_anew_is_another_one(backend: Backend, cluster: Cluster) -> None:
     name = await backend.make_topic(partitions=3)
     before = (await cluster.topics([name]))[name]

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -146,3 +147,27 @@ def test_what_is_processed_of_a_repartition_topic_is_deleted(tmp_path: Path) -> 
         driver.start_worker()
         driver.pipe(ORDERS, [(USER, order(event_id="e-6", timestamp=NOW_MS))])
         assert sum(driver.table(COUNTS).values()) == 7
+
+
+def test_an_event_whose_key_is_none_is_a_dead_letter_that_says_so(tmp_path: Path) -> None:
+    def without_price(orders: Iterable[OrderCreated]) -> Iterator[Priced]:
+        for each in orders:
+            yield Priced(each.event_id, each.timestamp, None)  # type: ignore[arg-type] # a user's mistake
+
+    def register(app: App[Any]) -> None:
+        @app.agent(ORDERS)
+        async def priced(batches: AsyncIterable[Batch]) -> None:
+            async for batch in batches:
+                batch.run(without_price, batch.of(OrderCreated))
+
+    first, second = BY_PRICE.flows
+    broken = Topology((replace(first, register=register), second), dead_letters="dead-letters")
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    with Driver(broken, settings, partitions=1) as driver:
+        driver.pipe(ORDERS, [(USER, order(timestamp=NOW_MS))])
+        [letter] = driver.sent("dead-letters")
+    told = dict(letter.headers)
+    assert letter.value == order(timestamp=NOW_MS)
+    assert told["__streams.errors.message"].decode() == (
+        "e-1 for headrace-prices-repartition has None as key: that must be a text"
+    )

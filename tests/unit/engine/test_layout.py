@@ -9,6 +9,7 @@ import pytest
 from streams.engine.definitions import (
     Columnar,
     Flow,
+    RepartitionTopic,
     Table,
     TimedTable,
     Topic,
@@ -24,6 +25,9 @@ from streams.operators.windows import TumblingWindows
 ORDERS, USERS, VISITS, CLICKS, OUT = (
     Topic(name, (), str) for name in ("orders", "users", "visits", "clicks", "out")
 )
+
+
+BY_PRICE, BY_CITY = (RepartitionTopic(name, (), str) for name in ("by-price", "by-city"))
 
 
 class Sum(msgspec.Struct):
@@ -50,6 +54,12 @@ def names(made: Topology) -> dict[str, list[str]]:
 
 
 REFUSED = {
+    "repartition topic by-price: one flow of the group emits to it, and another reads it": topology(
+        flow("price", ORDERS, emits=BY_PRICE)
+    ),
+    "repartition topics by-city and by-price feed each other: a record would never come to an end": topology(
+        flow("price", BY_CITY, emits=BY_PRICE), flow("city", BY_PRICE, emits=BY_CITY)
+    ),
     "two flows are called count": topology(flow("count", ORDERS), flow("count", USERS)),
     "flow count reads no topic": topology(flow("count")),
     "table counts is written by two flows, one and two": topology(
@@ -246,3 +256,21 @@ def test_there_are_late_records_where_there_is_a_timed_table() -> None:
         "out", "visits", "dead-letters", "late-records", "shop-alarms-changelog",
     }  # fmt: skip
     assert "late-records" not in own_topics(topology(flow("a", ORDERS)), "shop")
+
+
+def test_a_repartition_topic_is_the_application_s_own_and_lies_between_two_tasks() -> None:
+    made = topology(flow("price", ORDERS, emits=(OUT, BY_PRICE)), flow("count", BY_PRICE)).of(
+        "shop"
+    )
+    assert made.of("shop") == made
+    assert names(made) == {"orders": ["price"], "shop-by-price-repartition": ["count"]}
+    before, behind = subtopologies(made)
+    [between] = before.between
+    assert (between.name, before.purged) == ("shop-by-price-repartition", ())
+    assert (behind.between, behind.purged) == ((), (between,))
+    assert own_topics(made, "shop")[between.name]["retention.ms"] == "-1"
+
+
+def test_a_key_s_partition_is_the_same_for_ever() -> None:
+    partitions = [BY_PRICE.partition_of(key, 4) for key in (b"", b"5", b"ada", "ö".encode())]
+    assert partitions == [0, 2, 0, 3]
