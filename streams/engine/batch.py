@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError, TooLargeError
+from streams.engine.pane_part import PanePart
 from streams.engine.records import Outgoing, Reason
 from streams.engine.table import Turn
 from streams.engine.timed_part import TimedPart
@@ -56,8 +57,8 @@ class Workplace(Protocol):
     def meets_others(self, flow: Flow) -> bool:
         """Tell whether what the flow's rule sees of tables, or others see of its table, hangs on turns."""
 
-    def timed_part(self, flow: Flow) -> TimedPart[Any] | None:
-        """Return the task's part of the timed table that a flow keeps, if it keeps one."""
+    def timed_part(self, flow: Flow) -> TimedPart[Any] | PanePart[Any] | None:
+        """Return the task's part of the table that a flow keeps, if stream time closes something of it."""
 
     def encode(self, flow: Flow, events: Iterable[Event]) -> dict[str, list[Outgoing]]:
         """Return derived events as records, by topic. Raises TooLargeError."""

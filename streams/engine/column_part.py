@@ -158,8 +158,13 @@ class WindowedColumnPart(ColumnPart[V]):
 
     def seal(self) -> ChangedColumns:
         """Begin a new epoch; return the changes of the one that ends, rows that are gone among them."""
-        self.columns.forget_gone(self.table.windows.gone_ms(self.stream_time_ms))
-        return self._sealed(self._expiry.sweep(self.stream_time_ms))
+        by_ms = self._gone_by_ms()
+        self.columns.forget_gone(self.table.windows.gone_ms(by_ms))
+        return self._sealed(self._expiry.sweep(by_ms))
+
+    def _gone_by_ms(self) -> int:
+        """Return the stream time by which windows are gone that are to be removed."""
+        return self.stream_time_ms
 
     def reset(self) -> None:
         """Forget everything that is not in the store, and what was read from it."""

@@ -59,6 +59,10 @@ class Expiry:
         """Tell whether the store has nothing of a key's window that is not known."""
         return key[1] >= self._seen_from_ms
 
+    def is_window_known(self, start_ms: int) -> bool:
+        """Tell whether the store has nothing of a window, and those that begin later, that is not known."""
+        return start_ms >= self._seen_from_ms
+
     def forgotten(self, keys: Sequence[WindowKey]) -> None:
         """Take note that rows are in the store alone."""
         last_ms = max(start_ms for _, start_ms in keys)
