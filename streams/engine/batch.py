@@ -124,7 +124,7 @@ class Batch:
             parts = [self._workplace.part_for(flow, table, turn) for table in tables]
             given: Any = events
             if (timed := self._workplace.timed_part(flow)) is not None:
-                timed.begin_rule(self._times_of(flow, events), alone=not self._turns_ms)
+                self._begin(timed, flow, events)
             if isinstance(events, Prepared):
                 given = self._made(flow, events)
             # In every batch of theirs: what a rule may do must not hang on where it is cut.
@@ -151,6 +151,19 @@ class Batch:
         if key not in self._prepared:
             self._prepared[key] = of.make(self.of(of.event_type))
         return self._prepared[key]
+
+    def _begin(
+        self,
+        timed: TimedPart[Any] | PanePart[Any],
+        flow: Flow,
+        events: Sequence[Any] | Prepared[Any],
+    ) -> None:
+        """Tell a part at which turns the events come that its rule is given."""
+        alone = not self._turns_ms
+        if alone and events is self.events and isinstance(timed, PanePart):
+            timed.begin_batch(len(self.events))
+        else:
+            timed.begin_rule(self._times_of(flow, events), alone=alone)
 
     def _times_of(self, flow: Flow, events: Sequence[Any] | Prepared[Any]) -> Sequence[int]:
         """Return the turn of each of these events, also where no other input's turn comes in between."""

@@ -43,7 +43,10 @@ class PanePart(WindowedColumnPart[V]):
         """The highest event time itself: stream time without what the clock has added to it."""
         self._begun_ms = 0
         """Stream time as this step began: that of the inputs' other events depends on their turns."""
-        self._turns_ms: Integers = np.empty(0, np.int64)
+        self._given = 0
+        """How many events the running rule was given."""
+        self._turns_ms: Integers | None = None
+        """Stream time at the turn of each; None where no other event's turn comes in between."""
         self._at = Telling()
         """What was told: it is at the first window that is open, where not `has_due`."""
         self._closed: Closed[Any] | None = None
@@ -70,14 +73,16 @@ class PanePart(WindowedColumnPart[V]):
 
     # -- what rules use -------------------------------------------------------------------------
 
-    def turns_ms(self, events: Sequence[Any]) -> Integers:
-        """Return stream time at the turn of each event, which are those that the rule was given."""
-        if len(events) != len(self._turns_ms):
+    def turns_ms(self, times_ms: Integers) -> Integers:
+        """Return stream time at the turn of each event that the rule was given; told by their times."""
+        if len(times_ms) != self._given:
             msg = (
                 f"the rule of table {self.table.name} adds other events than it was given: give it those "
                 f"alone that are to be added"
             )
             raise DefinitionError(msg)
+        if self._turns_ms is None:
+            return np.maximum.accumulate(np.maximum(times_ms, self.stream_time_ms))
         return self._turns_ms
 
     def rows(self, keys: Sequence[str], panes_ms: Integers) -> Rows:
@@ -94,6 +99,11 @@ class PanePart(WindowedColumnPart[V]):
         """Say at which turns the events come that the rule is given now; see TimedPart."""
         floor_ms = self.stream_time_ms if alone else self._begun_ms
         self._turns_ms = np.maximum(np.array(turns_ms, np.int64), floor_ms)
+        self._given = len(turns_ms)
+
+    def begin_batch(self, count: int) -> None:
+        """Say that the rule is given all events of a batch, whose step has no other input."""
+        self._turns_ms, self._given = None, count
 
     def until_told(self, events: Sequence[Any]) -> int:
         """Return how many of an input's next events may come before anything else is told."""

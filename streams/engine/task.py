@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, Window
 from streams.engine.timed_part import TimedPart
 from streams.engine.turns import Slice, Turns, pieces, singles, whole
 
+_event_time_ms: Final = attrgetter("timestamp")
 # A row holds what so many records told, at most: five for `users`. Those of a larger row are small.
 _LARGE_RECORDS_A_ROW: Final = 8
 
@@ -304,7 +306,7 @@ class Task:
         for flow in flows:
             if piece.events and (part := self.timed_part(flow)) is not None:
                 if reached_ms is None:
-                    reached_ms = max(event.timestamp for event in piece.events)
+                    reached_ms = max(map(_event_time_ms, piece.events))
                 part.reached(reached_ms)
 
     def _tell_late(self, source: TopicPartition, piece: Slice, flows: Iterable[Flow]) -> None:

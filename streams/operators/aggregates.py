@@ -239,10 +239,13 @@ def _numbers_of_several(parts: Mapping[str, Numbers | None]) -> Numbers | None:
     if len(named) < len(parts) or not named:
         return None
 
+    as_dicts = _dicts(list(named))
+
     def results(counts: Sequence[int], *columns: Sequence[int]) -> list[dict[str, Any]]:
         left = iter(columns)
-        found = [part.results(counts, *islice(left, len(part.numbers))) for part in named.values()]
-        return [dict(zip(named, values, strict=True)) for values in zip(*found, strict=True)]
+        return as_dicts(
+            [part.results(counts, *islice(left, len(part.numbers))) for part in named.values()]
+        )
 
     numbers = [
         number._replace(name=name if len(part.numbers) == 1 else f"{name}_{number.name}")
@@ -284,6 +287,20 @@ def _merges(
                 third(a[2], b[2]),
             )
     return lambda a, b: tuple([merge(*states) for merge, *states in zip(merges, a, b, strict=True)])
+
+
+def _dicts(names: Sequence[str]) -> Callable[[Sequence[Sequence[Any]]], list[dict[str, Any]]]:
+    """Return what makes a dict for each row of these columns."""
+    match names:  # as above
+        case [one, other]:
+            return lambda columns: [{one: a, other: b} for a, b in zip(*columns, strict=True)]
+        case [one, other, third]:
+            return lambda columns: [
+                {one: a, other: b, third: c} for a, b, c in zip(*columns, strict=True)
+            ]
+    return lambda columns: [
+        dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)
+    ]
 
 
 def _as_it_is(state: S) -> S:

@@ -38,8 +38,8 @@ _MOST: Final = 2**63 - 1
 class PaneRows(Protocol):
     """What an operator sees of its rows."""
 
-    def turns_ms(self, events: Sequence[Any], /) -> Integers:
-        """Return stream time at the turn of each of the events, their own times included."""
+    def turns_ms(self, times_ms: Integers, /) -> Integers:
+        """Return stream time at the turn of each event that was given, which are told by their times."""
 
     def rows(self, keys: Sequence[str], panes_ms: Integers, /) -> Rows:
         """Return the row of each key and pane, which is told by its start; one that has none gets one."""
@@ -144,7 +144,7 @@ class PaneAggregation(Generic[T, R]):
         given = events if isinstance(events, Sequence) else list(events)
         times_ms = _times_ms(given)
         panes_ms = times_ms - times_ms % self.windows.advance_ms
-        closed_ms = rows.turns_ms(given) - self._lives_ms
+        closed_ms = rows.turns_ms(times_ms) - self._lives_ms
         """The latest start that a window can have that has closed."""
         late = np.flatnonzero(self._first_starts_ms(panes_ms) <= closed_ms)
         if len(late):
@@ -274,9 +274,9 @@ class PaneDict(Generic[T, R]):
         """Return the rows of panes that are in a window which was not told, by key and start."""
         return self._columns.as_dict()
 
-    def turns_ms(self, events: Sequence[T]) -> Integers:
+    def turns_ms(self, times_ms: Integers) -> Integers:
         """Return stream time at the turn of each of the events, their own times included."""
-        turns_ms = np.maximum.accumulate(np.maximum(_times_ms(events), self.now_ms))
+        turns_ms = np.maximum.accumulate(np.maximum(times_ms, self.now_ms))
         self.now_ms = int(turns_ms[-1]) if len(turns_ms) else self.now_ms
         return turns_ms
 
