@@ -191,6 +191,7 @@ class Trial(NamedTuple):
     most: int = 5_000
     told: int = 5_000
     known: int = 2_000_000
+    expired: int = 50_000
     blow: tuple[Step, int] | None = None
     loses_disk: bool = False
 
@@ -201,6 +202,7 @@ trials = st.builds(
     most=st.integers(1, 40),
     told=st.sampled_from([1, 2, 3, 5_000]),
     known=st.sampled_from([0, 40, 2_000_000]),
+    expired=st.sampled_from([3, 50_000]),
     blow=blows,
     loses_disk=st.booleans(),
 )
@@ -242,7 +244,7 @@ def assert_lanes_are_equal(script: Sequence[Event], trial: Trial) -> None:
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         patch.setattr(timed_part, "FIRED_AT_ONCE", trial.told)
         patch.setattr(pane_part, "TOLD_AT_ONCE", trial.told)
-        patch.setattr(expiry, "EXPIRED_AT_ONCE", 3)
+        patch.setattr(expiry, "EXPIRED_AT_ONCE", trial.expired)
         settings = load_settings(data_dir=Path(folder), commit_interval_ms=1)
         with Driver(
             TOPOLOGY,
