@@ -34,7 +34,6 @@ from streams.operators.windowing import (
 from streams.topics import ORDERS
 
 _order_id = attrgetter("data.order_id")
-_user_id = attrgetter("data.user_id")
 
 
 class Result(ResultJson, frozen=True, gc=False):
@@ -52,6 +51,10 @@ class Result(ResultJson, frozen=True, gc=False):
 
 
 _RESULTS: Final = Topic(RESULTS, events=(Result,), key=attrgetter("key"))
+
+
+def _user_id(order: OrderCreated) -> str:
+    return order.data.user_id
 
 
 def _cents(event: OrderCreated | PaymentCompleted) -> int:

@@ -98,6 +98,8 @@ class Columns(ABC, Generic[V]):
             n: np.repeat(value, _FIRST_CAPACITY) for n, value in self._defaults.items()
         }
         self._changed = np.zeros(_FIRST_CAPACITY, np.bool_)
+        self._is_kept = np.zeros(_FIRST_CAPACITY, np.bool_)
+        """Whether a row is kept elsewhere as well: it was read, or told by `take_changed`."""
         self._used = np.zeros(_FIRST_CAPACITY, np.int64)
         self._texts: list[bytes] = []
         self._free: list[int] = []
@@ -154,6 +156,7 @@ class Columns(ABC, Generic[V]):
             self._texts[slot] = text
         for name, default in self._defaults.items():  # a slot may have been another row's
             self._columns[name][slots] = default
+        self._is_kept[slots] = False
         read = zip(slots, self._read(texts), strict=False)
         if known := [(slot, row) for slot, row in read if row is not None]:
             self._put(*zip(*known, strict=True))
@@ -164,6 +167,7 @@ class Columns(ABC, Generic[V]):
             begin = np.repeat(self._defaults[name], more).astype(column.dtype)
             self._columns[name] = np.concatenate([column, begin])
         self._changed = np.concatenate([self._changed, np.zeros(more, np.bool_)])
+        self._is_kept = np.concatenate([self._is_kept, np.zeros(more, np.bool_)])
         self._used = np.concatenate([self._used, np.zeros(more, np.int64)])
 
     def _put(self, slots: Sequence[int], rows: Sequence[V]) -> None:
@@ -172,6 +176,7 @@ class Columns(ABC, Generic[V]):
             fits = min(values) >= _LEAST and max(values) <= _MOST
             column = self._columns[name] if fits else self.widen(name)
             column[list(slots)] = values
+        self._is_kept[list(slots)] = True
 
     # -- what keeps them --------------------------------------------------------------------------
 
@@ -204,6 +209,7 @@ class Columns(ABC, Generic[V]):
         """Return the rows that accepted batches changed since this was last called."""
         slots = np.flatnonzero(self._changed)
         self._changed[slots] = False
+        self._is_kept[slots] = True
         return slots
 
     def texts(self, slots: Slots) -> list[bytes]:
@@ -422,12 +428,18 @@ class WindowedColumns(Columns[V]):
             window = self._windows[start_ms] = _SlotOf(self._next_slot, start_ms)
         return window
 
-    def forget_gone(self, gone_ms: int) -> None:
-        """Forget the windows that began at `gone_ms` or before, changes and all. No batch may run."""
+    def forget_gone(self, gone_ms: int) -> list[bytes]:
+        """Forget the windows that began at `gone_ms` or before, changes and all. No batch may run.
+
+        Return the keys, as changelogs have them, of those of the rows that are kept elsewhere.
+        """
+        kept: list[bytes] = []
         for start_ms in [start_ms for start_ms in self._windows if start_ms <= gone_ms]:
-            freed = list(self._windows.pop(start_ms).values())
+            freed = np.array(list(self._windows.pop(start_ms).values()), np.int64)
             self._changed[freed] = False
-            self._free += freed
+            self._free += freed.tolist()
+            kept += self.texts(freed[self._is_kept[freed]])
+        return kept
 
     def _key(self, text: bytes) -> tuple[str, int]:
         return key_and_start_ms(text.decode())

@@ -7,7 +7,7 @@ when it closes (decision 0025). What is told, what is late, and in which order i
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count
+from itertools import count, repeat
 from operator import attrgetter
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -84,10 +84,8 @@ class Closed(Generic[R]):
         start_ms, end_ms = self._window_ms
         keys = self._keys[begin:end]
         results = self._results(*(column[begin:end].tolist() for column in self._columns))
-        return [
-            Windowed(key, start_ms, end_ms, result)
-            for key, result in zip(keys, results, strict=True)
-        ]
+        told = zip(keys, repeat(start_ms), repeat(end_ms), results, strict=False)
+        return list(map(Windowed._make, told))
 
 
 class PaneAggregation(Generic[T, R]):
