@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from streams.operators.aggregates import (
     total,
     variance,
 )
+from streams.operators.columns import WindowedColumns
 from streams.operators.panes import PaneAggregation, PaneDict
 from streams.operators.timed import Late, TimedDict
 from streams.operators.windowing import HoppingWindows, Open, WindowAggregation, Windowed
@@ -121,6 +123,36 @@ def test_a_row_is_json_with_a_number_each() -> None:
     )
     assert operator.encode([], [], [], [], [], [], [], []) == []
     assert operator.decode(row).spread_squares == -(2**64)
+
+
+def test_what_memory_has_and_what_was_read_of_a_pane_are_told_together() -> None:
+    aggregate = several(sum=total(value_of), low=lowest(value_of))
+    operator = PaneAggregation[Event, Any](HoppingWindows(10, 5, 0), aggregate, key=key_of)
+    rows = PaneDict(operator)
+    operator.add([Event(1, "b", 7), Event(2, "b", -1), Event(6, "a", 3)], rows)
+    row_type = operator.row_type
+    first, second = (operator.pane_in(rows._columns, start_ms) for start_ms in (0, 5))
+    whole = first.with_rows(
+        operator.pane_of(["a", "c"], [row_type(1, 2**70, 2**70), row_type(2, 5, 2)])
+    )
+    closed = operator.close(0, [whole, second])
+    assert closed.told(0, len(closed)) == [
+        ("a", 0, 10, {"sum": 2**70 + 3, "low": 3}),
+        ("b", 0, 10, {"sum": 6, "low": -1}),
+        ("c", 0, 10, {"sum": 5, "low": 2}),
+    ]
+    assert closed.told(1, 2) == [("b", 0, 10, {"sum": 6, "low": -1})]
+
+
+def test_of_a_row_of_which_no_event_stayed_nothing_is_told() -> None:
+    operator = PaneAggregation[Event, Any](TumblingWindows(10, 0), lowest(value_of), key=key_of)
+    columns: WindowedColumns[Any] = WindowedColumns(operator.row_type, operator.panes)
+    columns.rows_at(["a"], np.array([0])).add("events", 1)
+    columns.accept()
+    columns.rows_at(["b", "a"], np.array([0, 0])).add("events", 1)
+    columns.undo()
+    closed = operator.close(0, [operator.pane_in(columns, 0)])
+    assert [result.key for result in closed.told(0, len(closed))] == ["a"]
 
 
 @pytest.mark.parametrize(
