@@ -5,7 +5,8 @@ were told follows from stream time, which is committed; where a commit falls int
 notes how far that has got (decision 0025).
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -187,15 +188,14 @@ class PanePart(WindowedColumnPart[V]):
                 break
             if start_ms > self._at.start_ms:
                 self._at = Telling(start_ms)
-            panes = map(self._pane, aggregation.panes_of(start_ms))
-            closed = aggregation.close(start_ms, panes)
+            closed = aggregation.close(start_ms, self._panes(start_ms))
             if self._at.rows < len(closed):
                 return closed
             self._at = Telling(start_ms + aggregation.windows.advance_ms)
         return None
 
     def _first_pane_ms(self, from_ms: int) -> int:
-        """Return the start of the first pane, from one on, that may have rows; later than all for none."""
+        """Return the start of the first pane that may have rows, from one on; later than all for none."""
         known = (start_ms for start_ms in self.columns.starts_ms() if start_ms >= from_ms)
         first_ms = min(known, default=_AFTER_ALL_MS)
         if not self._expiry.is_window_known(from_ms):
@@ -203,21 +203,28 @@ class PanePart(WindowedColumnPart[V]):
                 _, first_ms = self.table.key_of(key)
         return first_ms
 
-    def _pane(self, start_ms: int) -> Pane:
-        """Return all rows of a pane: those in memory, and those that the store alone has."""
-        aggregation, name = self.table.aggregation, self.table.name
-        pane = aggregation.pane_in(self.columns, start_ms)
-        if self._expiry.is_window_known(start_ms):
-            return pane
-        in_memory, _ = self.columns.window(start_ms)
-        stored = dict.fromkeys(self._store.begun(name, start_ms, start_ms, _ALL))
-        for key in in_memory:
-            stored.pop(self.table.key_text((key, start_ms)), None)
-        if not stored:
-            return pane
-        rows = self._read([text.encode() for text in stored])
-        keys = [self.table.key_of(text)[0] for text in stored]
-        return pane.with_rows(aggregation.pane_of(keys, rows))
+    def _panes(self, start_ms: int) -> Iterator[Pane]:
+        """Yield the rows of a window's panes: those in memory, and those that the store alone has."""
+        aggregation, columns = self.table.aggregation, self.columns
+        end_ms = start_ms + aggregation.windows.size_ms
+        stored = self._stored_alone(start_ms, end_ms)
+        in_memory = (pane_ms for pane_ms in columns.starts_ms() if start_ms <= pane_ms < end_ms)
+        for pane_ms in {*in_memory, *stored}:
+            pane = aggregation.pane_in(columns, pane_ms)
+            if keys := stored.get(pane_ms):
+                texts = [self.table.key_text((key, pane_ms)).encode() for key in keys]
+                pane = pane.with_rows(aggregation.pane_of(keys, self._read(texts)))
+            yield pane
+
+    def _stored_alone(self, from_ms: int, end_ms: int) -> Mapping[int, list[str]]:
+        """Return the keys, by pane, that have rows in the store and not in memory."""
+        found: defaultdict[int, list[str]] = defaultdict(list)
+        if not self._expiry.is_window_known(from_ms):
+            for text in self._store.begun(self.table.name, from_ms, end_ms - 1, _ALL):
+                key, pane_ms = self.table.key_of(text)
+                if not self.columns.has(key, pane_ms):
+                    found[pane_ms].append(key)
+        return found
 
     @property
     def telling(self) -> Telling | None:

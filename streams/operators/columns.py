@@ -417,6 +417,10 @@ class WindowedColumns(Columns[V]):
         """Return the starts of the windows of which rows are here, and maybe of some others."""
         return self._windows.keys()
 
+    def has(self, key: str, start_ms: int) -> bool:
+        """Tell whether the row of a key and window is here."""
+        return key in self._windows.get(start_ms, {})
+
     def window(self, start_ms: int) -> tuple[list[str], Slots]:
         """Return the keys that have a row of a window here, and where these lie."""
         slot_of: Mapping[str, int] = self._windows.get(start_ms, {})

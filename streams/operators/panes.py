@@ -142,8 +142,8 @@ class PaneAggregation(Generic[T, R]):
         given = events if isinstance(events, Sequence) else list(events)
         times_ms = _times_ms(given)
         panes_ms = times_ms - times_ms % self.windows.advance_ms
+        # A window has closed at an event's turn if it starts no later than this.
         closed_ms = rows.turns_ms(times_ms) - self._lives_ms
-        """The latest start that a window can have that has closed."""
         late = np.flatnonzero(self._first_starts_ms(panes_ms) <= closed_ms)
         if len(late):
             for index in late.tolist():
@@ -218,12 +218,8 @@ class PaneAggregation(Generic[T, R]):
         """Return the starts of the windows that a pane is in."""
         return range(self.first_with_ms(pane_ms, 0), pane_ms + 1, self.windows.advance_ms)
 
-    def panes_of(self, start_ms: int) -> Iterable[int]:
-        """Return the starts of the panes of a window."""
-        return range(start_ms, start_ms + self.windows.size_ms, self.windows.advance_ms)
-
     def close(self, start_ms: int, panes: Iterable[Pane]) -> Closed[R]:
-        """Return what is told of a window that has closed, by its panes; some may have no rows."""
+        """Return what is told of a window that has closed, by those of its panes that have rows."""
         end_ms = start_ms + self.windows.size_ms
         return Closed(start_ms, end_ms, self._merged(list(panes)), self._results)
 
@@ -297,14 +293,14 @@ class PaneDict(Generic[T, R]):
         """Return the results of the windows that have closed by now and were not told: by start, then key."""
         aggregation, told = self._aggregation, []
         open_ms = aggregation.first_open_ms(self.now_ms)
-        panes_ms = sorted(self._columns.starts_ms())
-        starts_ms = {start for pane in panes_ms for start in aggregation.windows_of(pane)}
+        panes_ms = list(self._columns.starts_ms())
+        starts_ms = {start for pane_ms in panes_ms for start in aggregation.windows_of(pane_ms)}
         for start_ms in sorted(starts_ms):
             if self._told_to_ms <= start_ms < open_ms:
-                panes = aggregation.panes_of(start_ms)
-                closed = aggregation.close(
-                    start_ms, [aggregation.pane_in(self._columns, pane_ms) for pane_ms in panes]
-                )
+                end_ms = start_ms + aggregation.windows.size_ms
+                of_window = [pane_ms for pane_ms in panes_ms if start_ms <= pane_ms < end_ms]
+                panes = [aggregation.pane_in(self._columns, pane_ms) for pane_ms in of_window]
+                closed = aggregation.close(start_ms, panes)
                 told += closed.told(0, len(closed))
         self._told_to_ms = open_ms
         self._columns.accept()
