@@ -4,7 +4,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streams.engine.definitions import Flow, Table, TimedTable, Topic, Topology, WindowedTable
+from streams.engine.definitions import (
+    Flow,
+    PaneTable,
+    Table,
+    TimedTable,
+    Topic,
+    Topology,
+    WindowedTable,
+)
 from streams.engine.errors import DefinitionError
 from streams.engine.notes import LONGEST, longest_note
 from streams.engine.records import TopicPartition
@@ -42,9 +50,15 @@ class Subtopology:
         for flow in self.flows:
             if len(flow.reads) > 1:
                 table = flow.keeps
-                at_ms = table.in_order_ms if isinstance(table, TimedTable) else 0
+                at_ms = _in_order_ms(table)
                 found += [] if at_ms is None else [at_ms]
         return min(found, default=None)
+
+    @property
+    def overlaps(self) -> bool:
+        """Tell whether steps are to end where windows have closed: for flows whose windows overlap."""
+        tables = self.tables
+        return any(isinstance(t, PaneTable) and t.aggregation.has_overlaps for t in tables)
 
     def task_id(self, partition: int) -> str:
         """Return the id of this subtopology's task for a partition: `orders-3`."""
@@ -90,10 +104,19 @@ def check(topology: Topology) -> None:
         if isinstance(flow.keeps, TimedTable) is not (flow.fires is not None):
             msg = f"flow {flow.name}: who keeps a timed table has `fires`, and nobody else has"
             raise DefinitionError(msg)
+        if isinstance(flow.keeps, PaneTable) is not (flow.tells is not None):
+            msg = f"flow {flow.name}: who keeps a table of panes has `tells`, and nobody else has"
+            raise DefinitionError(msg)
     for flow in topology.flows:
         for table in flow.joins:
             _check_join(flow, table, keepers)
     _ = topology.inputs  # raises where joins go in a circle
+
+
+def _in_order_ms(table: Table[Any] | None) -> int | None:
+    if isinstance(table, PaneTable):
+        return None  # numbers do not tell in which order events came
+    return table.in_order_ms if isinstance(table, TimedTable) else 0
 
 
 def _check_join(flow: Flow, table: Table[Any], keepers: Mapping[str, Flow]) -> None:
@@ -156,7 +179,8 @@ def _check_note(made: Subtopology) -> None:
     """Raise DefinitionError where Kafka would refuse commits: what each notes grows with the names."""
     windowed = [t.name for t in made.tables if isinstance(t, WindowedTable | TimedTable)]
     inputs, tables = [t.name for t in made.inputs], [t.name for t in made.tables]
-    if (length := longest_note(inputs, tables, windowed)) > LONGEST:
+    told = [t.name for t in made.tables if isinstance(t, PaneTable)]
+    if (length := longest_note(inputs, tables, windowed, told)) > LONGEST:
         msg = (
             f"the {len(inputs)} inputs and {len(tables)} tables that move together with input {made.name} "
             f"are too many: what a commit notes of them may get {length:,} characters, and Kafka takes "
