@@ -48,7 +48,7 @@ WINDOW_FLOWS = (
     Flow(order_payments.register, "order_payments", reads=(ORDERS, PAYMENTS), keeps=timed.ORDER_PAYMENTS, fires=order_payments_rules.unpaid, emits=(ORDER_PAYMENTS, UNPAID_ORDERS)),
     Flow(user_sessions.register, "user_sessions", reads=(ORDERS, USERS), keeps=timed.USER_SESSIONS, fires=user_sessions_rules.close, emits=USER_SESSIONS),
     Flow(spending_spikes.register, "spending_spikes", reads=(ORDERS,), keeps=timed.SPENDING_SPIKES, fires=spending_spikes_rules.close, emits=SPENDING_SPIKES),
-    Flow(order_stats.register, "order_stats", reads=(ORDERS,), keeps=timed.ORDER_STATS, fires=order_stats_rules.close, emits=ORDER_STATS),
+    Flow(order_stats.register, "order_stats", reads=(ORDERS,), keeps=timed.ORDER_STATS, tells=order_stats_rules.tell, emits=ORDER_STATS),
 )
 # fmt: on
 

@@ -4,13 +4,14 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from streams.engine.definitions import TimedTable
+from streams.engine.definitions import PaneTable, TimedTable
 from streams.events import DEFAULT_CURRENCY, Envelope, OrderCreated, PaymentCompleted
 from streams.operators.aggregates import count, fold, highest, several, total
 from streams.operators.joins import StreamJoin, pending_codec
+from streams.operators.panes import PaneAggregation
 from streams.operators.sessions import SessionAggregation, SessionWindows
 from streams.operators.timed import row_codec
-from streams.operators.windowing import HoppingWindows, WindowAggregation, open_codec
+from streams.operators.windowing import HoppingWindows, open_codec
 
 _MINUTE_MS: Final = 60_000
 
@@ -111,13 +112,12 @@ USER_SESSIONS: Final = TimedTable(
 
 # --- order_stats ----------------------------------------------------------------------------------
 
-_of_orders: Final = several(orders=count(), cents=total(_cents), highest=highest(_cents))
-STATS: Final = WindowAggregation[OrderCreated, Any, Any](
+STATS: Final = PaneAggregation[OrderCreated, dict[str, Any]](
     HoppingWindows(size_ms=5 * _MINUTE_MS, advance_ms=_MINUTE_MS, grace_ms=_MINUTE_MS),
-    _of_orders,
+    several(orders=count(), cents=total(_cents), highest=highest(_cents)),
     key=_user_id,
 )
-ORDER_STATS: Final = TimedTable("order_stats", *open_codec(_of_orders))
+ORDER_STATS: Final[PaneTable[Any]] = PaneTable.of("order_stats", STATS)
 
 # --- spending_spikes ------------------------------------------------------------------------------
 

@@ -18,9 +18,13 @@ from agents.user_sessions import rules as user_sessions
 from streams.engine.definitions import Flow, Topic
 from streams.engine.layout import subtopologies
 from streams.events import OrderCreated, PaymentCompleted
+from streams.operators.aggregates import count, highest, several, total
 from streams.operators.timed import Late, TimedDict
+from streams.operators.windowing import WindowAggregation
+from streams.operators.windows import key_text
 from streams.topics import ORDER_PAYMENTS
 from streams.topology import WINDOWS
+from tables.timed import STATS
 
 [_SUBTOPOLOGY] = subtopologies(WINDOWS)
 RULES: Mapping[str, Mapping[type, Any]] = {
@@ -29,7 +33,6 @@ RULES: Mapping[str, Mapping[type, Any]] = {
         PaymentCompleted: order_payments.take_payments,
     },
     "spending_spikes": {OrderCreated: spending_spikes.take_orders},
-    "order_stats": {OrderCreated: order_stats.take_orders},
     "user_sessions": dict.fromkeys(
         [event for topic in WINDOWS.inputs for event in topic.events], user_sessions.take_events
     ),
@@ -50,12 +53,15 @@ class Outcome(NamedTuple):
 
 def expected(inputs: Mapping[str, Sequence[bytes]]) -> Outcome:
     """Return what must come of these values, by topic, all of which were there from the start."""
-    oracles = [_Oracle(flow) for flow in WINDOWS.flows]
+    oracles = [
+        _StatsOracle(flow) if flow.name == "order_stats" else _Oracle(flow)
+        for flow in WINDOWS.flows
+    ]
     for topic, event in _in_turn(inputs):
         for oracle in oracles:
             if topic in oracle.flow.reads:
                 oracle.take(event)
-    rows = {o.flow.keeps.name: dict(o.rows) for o in oracles if o.flow.keeps}
+    rows = {o.flow.keeps.name: o.kept() for o in oracles if o.flow.keeps}
     late = [_line(oracle.flow, each) for oracle in oracles for each in oracle.rows.late]
     return Outcome(
         {
@@ -112,7 +118,49 @@ class _Oracle:
         assert self.flow.fires is not None
         self._tell(rows.fire(self.flow.fires))
 
+    def kept(self) -> dict[Any, Any]:
+        return dict(self.rows)
+
     def _tell(self, events: Iterable[Any]) -> None:
         for event in events:
             [topic] = [t for t in self.flow.outputs if type(event) in t.events]
             self.derived[topic.name].append(json.loads(msgspec.json.encode(event)))
+
+
+class _StatsOracle(_Oracle):
+    """The same of windows that are kept by pane: with a row a key, which has them all."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__(flow)
+        self._windows = WindowAggregation(STATS.windows, _OF_ORDERS, key=_user_id)
+        self._panes: dict[tuple[str, int], list[int]] = defaultdict(list)
+        """Of all panes that an open window is in, the cents, by user and start."""
+
+    def take(self, event: Any) -> None:
+        rows, windows = self.rows, STATS.windows
+        rows.now_ms = max(rows.now_ms, event.timestamp)
+        if type(event) is OrderCreated:
+            self._windows.add([event], rows)
+            pane_ms = event.timestamp - event.timestamp % windows.advance_ms
+            self._panes[_user_id(event), pane_ms].append(_cents(event))
+        lives_ms = windows.size_ms + windows.grace_ms
+        for pane in [pane for pane in self._panes if pane[1] + lives_ms <= rows.now_ms]:
+            del self._panes[pane]
+        self._tell(order_stats.tell(rows.fire(self._windows.fire)))
+
+    def kept(self) -> dict[Any, Any]:
+        return {
+            key_text(*pane): STATS.row_type(len(cents), sum(cents), max(cents))
+            for pane, cents in self._panes.items()
+        }
+
+
+def _user_id(order: OrderCreated) -> str:
+    return order.data.user_id
+
+
+def _cents(order: OrderCreated) -> int:
+    return round(order.data.amount * 100)
+
+
+_OF_ORDERS = several(orders=count(), cents=total(_cents), highest=highest(_cents))

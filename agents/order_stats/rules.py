@@ -1,28 +1,25 @@
 """A user's orders in hopping windows, told once each window has closed (docs/contract.md)."""
 
-from collections.abc import Iterable
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from streams.events import OrderCreated, OrderStatsData, UserOrderStats, amount_of
-from streams.operators.timed import Fired, TimedRows
-from streams.operators.windowing import Open, Windowed
+from streams.operators.panes import PaneRows
+from streams.operators.windowing import Windowed
 from tables.timed import STATS
 
-Row: TypeAlias = Open[Any]
 
-
-def take_orders(orders: Iterable[OrderCreated], rows: TimedRows[Row]) -> None:
-    """Add orders to their users' windows."""
+def take_orders(orders: Iterable[OrderCreated], rows: PaneRows) -> None:
+    """Add orders to their users' panes."""
     STATS.add(orders, rows)
 
 
-def close(key: str, row: Row, now_ms: int) -> Fired[Row, UserOrderStats]:
-    """Return the windows of a user that are open still, and an event for each that has closed."""
-    left, closed = STATS.fire(key, row, now_ms)
-    return left, list(map(_closed, closed))
+def tell(closed: Iterable[Windowed[dict[str, Any]]]) -> Iterator[UserOrderStats]:
+    """Yield an event for each result of windows that have closed."""
+    return map(_stats, closed)
 
 
-def _closed(window: Windowed[Any]) -> UserOrderStats:
+def _stats(window: Windowed[dict[str, Any]]) -> UserOrderStats:
     user_id, start_ms, end_ms, did = window
     orders, cents = did["orders"], did["cents"]
     half_up = (2 * cents + orders) // (2 * orders)  # of half a cent, in whole numbers

@@ -6,7 +6,7 @@ It is written as a user would write it, of the same operators that the project's
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from operator import attrgetter
 from typing import Any, Final, cast
 
@@ -15,11 +15,12 @@ from bench.operators.kinds import KINDS, RESULTS, Kind
 from bench.operators.oracle import ResultJson
 from bench.programs.headrace_orders import run_worker
 from streams.engine.api import App, Batch
-from streams.engine.definitions import Flow, TimedTable, Topic, Topology
+from streams.engine.definitions import Flow, PaneTable, Table, TimedTable, Topic, Topology
 from streams.events import OrderCreated, PaymentCompleted
 from streams.operators.aggregates import count, several, total
 from streams.operators.joins import Joined, Pending, StreamJoin, pending_codec
 from streams.operators.joins import Kind as JoinKind
+from streams.operators.panes import PaneAggregation
 from streams.operators.sessions import SessionAggregation, SessionWindows
 from streams.operators.sliding import SlidingAggregation, SlidingWindows
 from streams.operators.timed import Fired
@@ -27,14 +28,12 @@ from streams.operators.windowing import (
     Aggregation,
     HoppingWindows,
     Open,
-    WindowAggregation,
     Windowed,
     open_codec,
 )
 from streams.topics import ORDERS
 
 _order_id = attrgetter("data.order_id")
-_user_id = attrgetter("data.user_id")
 
 
 class Result(ResultJson, frozen=True, gc=False):
@@ -54,6 +53,10 @@ class Result(ResultJson, frozen=True, gc=False):
 _RESULTS: Final = Topic(RESULTS, events=(Result,), key=attrgetter("key"))
 
 
+def _user_id(order: OrderCreated) -> str:
+    return order.data.user_id
+
+
 def _cents(event: OrderCreated | PaymentCompleted) -> int:
     return round((event.data.amount or 0) * 100)
 
@@ -67,14 +70,12 @@ def _aggregation(kind: Kind) -> Aggregation[OrderCreated, Any, Any]:
     if kind.operator == "session":
         sessions = SessionWindows(gap_ms=kind.size_ms, grace_ms=kind.grace_ms)
         return SessionAggregation(sessions, _counted, key=_user_id)
-    if kind.operator == "sliding":
-        sliding = SlidingWindows(difference_ms=kind.size_ms, grace_ms=kind.grace_ms)
-        return SlidingAggregation(sliding, _counted, key=_user_id)
-    windows = HoppingWindows(kind.size_ms, kind.advance_ms, kind.grace_ms)
-    return WindowAggregation(windows, _counted, key=_user_id)
+    sliding = SlidingWindows(difference_ms=kind.size_ms, grace_ms=kind.grace_ms)
+    return SlidingAggregation(sliding, _counted, key=_user_id)
 
 
-def _windows_flow(kind: Kind) -> Flow:
+def _rows_flow(kind: Kind) -> Flow:
+    """Sliding windows and sessions: a row a key."""
     aggregation = _aggregation(kind)
     table = TimedTable("windows", *open_codec(_counted))
 
@@ -85,13 +86,31 @@ def _windows_flow(kind: Kind) -> Flow:
         left, closed = aggregation.fire(key, row, now_ms)
         return left, list(map(_window, closed))
 
-    def register(app: App[object]) -> None:
+    register = _register_windows(table, take)
+    return Flow(register, "windows", reads=(ORDERS,), keeps=table, fires=close, emits=_RESULTS)
+
+
+def _panes_flow(kind: Kind) -> Flow:
+    """Tumbling and hopping windows: a row a pane, in columns."""
+    windows = HoppingWindows(kind.size_ms, kind.advance_ms, kind.grace_ms)
+    aggregation = PaneAggregation[OrderCreated, dict[str, int]](windows, _counted, key=_user_id)
+    table: PaneTable[Any] = PaneTable.of("windows", aggregation)
+
+    def tell(closed: Iterable[Windowed[Any]]) -> Iterable[Result]:
+        return map(_window, closed)
+
+    register = _register_windows(table, aggregation.add)
+    return Flow(register, "windows", reads=(ORDERS,), keeps=table, tells=tell, emits=_RESULTS)
+
+
+def _register_windows(table: Table[Any], take: Callable[..., None]) -> Callable[[App[Any]], None]:
+    def register(app: App[Any]) -> None:
         @app.agent(ORDERS)
         async def windows(batches: AsyncIterable[Batch]) -> None:
             async for batch in batches:
                 batch.run(take, batch.of(OrderCreated), table)
 
-    return Flow(register, "windows", reads=(ORDERS,), keeps=table, fires=close, emits=_RESULTS)
+    return register
 
 
 def _window(closed: Windowed[Any]) -> Result:
@@ -155,8 +174,13 @@ def _pair(joined: Joined[int, int]) -> Result:
 def main(name: str) -> None:
     """Run a worker of the kind of this name until SIGTERM."""
     kind = next(kind for kind in KINDS if kind.name == name)
-    flow = _join_flow(kind) if kind.is_join else _windows_flow(kind)
-    run_worker(Topology((flow,), dead_letters="dead-letters"))
+    run_worker(Topology((_flow(kind),), dead_letters="dead-letters"))
+
+
+def _flow(kind: Kind) -> Flow:
+    if kind.is_join:
+        return _join_flow(kind)
+    return _panes_flow(kind) if kind.operator in {"tumbling", "hopping"} else _rows_flow(kind)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError, TooLargeError
+from streams.engine.pane_part import PanePart
 from streams.engine.records import Outgoing, Reason
 from streams.engine.table import Turn
 from streams.engine.timed_part import TimedPart
@@ -56,8 +57,8 @@ class Workplace(Protocol):
     def meets_others(self, flow: Flow) -> bool:
         """Tell whether what the flow's rule sees of tables, or others see of its table, hangs on turns."""
 
-    def timed_part(self, flow: Flow) -> TimedPart[Any] | None:
-        """Return the task's part of the timed table that a flow keeps, if it keeps one."""
+    def timed_part(self, flow: Flow) -> TimedPart[Any] | PanePart[Any] | None:
+        """Return the task's part of the table that a flow keeps, if stream time closes something of it."""
 
     def encode(self, flow: Flow, events: Iterable[Event]) -> dict[str, list[Outgoing]]:
         """Return derived events as records, by topic. Raises TooLargeError."""
@@ -123,7 +124,7 @@ class Batch:
             parts = [self._workplace.part_for(flow, table, turn) for table in tables]
             given: Any = events
             if (timed := self._workplace.timed_part(flow)) is not None:
-                timed.begin_rule(self._times_of(flow, events), alone=not self._turns_ms)
+                self._begin(timed, flow, events)
             if isinstance(events, Prepared):
                 given = self._made(flow, events)
             # In every batch of theirs: what a rule may do must not hang on where it is cut.
@@ -150,6 +151,19 @@ class Batch:
         if key not in self._prepared:
             self._prepared[key] = of.make(self.of(of.event_type))
         return self._prepared[key]
+
+    def _begin(
+        self,
+        timed: TimedPart[Any] | PanePart[Any],
+        flow: Flow,
+        events: Sequence[Any] | Prepared[Any],
+    ) -> None:
+        """Tell a part at which turns the events come that its rule is given."""
+        alone = not self._turns_ms
+        if alone and events is self.events and isinstance(timed, PanePart):
+            timed.begin_batch(len(self.events))
+        else:
+            timed.begin_rule(self._times_of(flow, events), alone=alone)
 
     def _times_of(self, flow: Flow, events: Sequence[Any] | Prepared[Any]) -> Sequence[int]:
         """Return the turn of each of these events, also where no other input's turn comes in between."""

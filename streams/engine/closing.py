@@ -1,25 +1,29 @@
-"""When a task's timed tables close what is due: behind each step, and in quiet by the clock."""
+"""When a task's tables close what is due: behind each step, and in quiet by the clock."""
 
 import asyncio
 from typing import Final
 
 from streams.engine.errors import CauselessFailureError, KafkaUnavailableError, TooLargeError
+from streams.engine.pane_part import PanePart
 from streams.engine.task import Task
 
 _ASKED_EACH_S: Final = 1.0
 
 
 def fire_due(task: Task) -> None:
-    """Close, behind a step, what is due in timed tables; what that derives is part of the epoch.
+    """Close, behind a step, what is due; what that derives is part of the epoch.
 
     Raises CauselessFailureError, also for a derived event that is too large.
     """
     for flow in task.subtopology.flows:
         part = task.timed_part(flow)
-        if part is None or flow.fires is None:
+        if isinstance(part, PanePart):
+            derived, rows = part.tell(flow)
+        elif part is not None and flow.fires is not None:
+            derived, rows = part.fire(flow, flow.fires)
+        else:
             continue
-        fired, derived = part.fire(flow, flow.fires)
-        task.epoch.records += fired
+        task.epoch.records += rows
         try:
             task.emit(flow, task.encode(flow, derived))
         except TooLargeError as error:
@@ -27,7 +31,7 @@ def fire_due(task: Task) -> None:
 
 
 def is_quiet(task: Task) -> bool:
-    """Tell whether nothing has come for so long that timed tables may go by the clock."""
+    """Tell whether nothing has come for so long that stream time may go by the clock."""
     idle_ms = task.config.idle_timeout_ms
     if idle_ms is None or task.clock.monotonic_s() - task.asked_s < _ASKED_EACH_S:
         return False
@@ -35,7 +39,7 @@ def is_quiet(task: Task) -> bool:
 
 
 async def pass_idle_time(task: Task) -> None:
-    """Let timed tables go by the clock, if Kafka says that nothing is there to be read.
+    """Let stream time go by the clock, if Kafka says that nothing is there to be read.
 
     Not fetching anything proves nothing: so it is while brokers are silent, and after this process
     stood still. What is closed by the clock is closed elsewhere in a replay.

@@ -22,7 +22,7 @@ class ChangedColumns:
     """The rows that an epoch changed, as they were at its end."""
 
     def __init__(
-        self, table: Table[Any], keys: list[bytes], values: list[list[Any]], gone: list[str]
+        self, table: Table[Any], keys: list[bytes], values: list[list[Any]], gone: list[bytes]
     ) -> None:
         self._table = table
         self._keys = keys
@@ -38,7 +38,7 @@ class ChangedColumns:
         rows: list[EncodedRow] = list(zip(keys, values, strict=True))
         if max(map(len, keys), default=0) + max(map(len, values), default=0) > longest:
             check_sizes(table, rows, longest)
-        return [*rows, *((text.encode(), None) for text in self._gone)]
+        return [*rows, *((text, None) for text in self._gone)]
 
 
 class ColumnPart(Generic[V]):
@@ -76,7 +76,7 @@ class ColumnPart(Generic[V]):
         """Begin a new epoch; return the changes of the one that ends. All before it must be committed."""
         return self._sealed([])
 
-    def _sealed(self, gone: list[str]) -> ChangedColumns:
+    def _sealed(self, gone: list[bytes]) -> ChangedColumns:
         slots = self.columns.take_changed()
         self.misses += self._asked
         self.hits += max(0, len(slots) - self._asked)
@@ -158,8 +158,13 @@ class WindowedColumnPart(ColumnPart[V]):
 
     def seal(self) -> ChangedColumns:
         """Begin a new epoch; return the changes of the one that ends, rows that are gone among them."""
-        self.columns.forget_gone(self.table.windows.gone_ms(self.stream_time_ms))
-        return self._sealed(self._expiry.sweep(self.stream_time_ms))
+        by_ms = self._gone_by_ms()
+        in_memory = self.columns.forget_gone(self.table.windows.gone_ms(by_ms))
+        return self._sealed(self._expiry.sweep(by_ms, in_memory))
+
+    def _gone_by_ms(self) -> int:
+        """Return the stream time by which windows are gone that are to be removed."""
+        return self.stream_time_ms
 
     def reset(self) -> None:
         """Forget everything that is not in the store, and what was read from it."""

@@ -34,7 +34,7 @@ def start_commit(task: Task) -> asyncio.Task[None]:
     sources = task.position.sources
     if not epoch.positions:  # rows that expire, and no input: committed beside the same offsets
         epoch.positions = {tp: sources[tp.topic] for tp in task.inputs if tp.topic in sources}
-    epoch.index = {part.table.name: part.seal_index() for part in task.timed_parts()}
+    epoch.index = {part.table.name: part.seal_index() for part in task.fired_parts()}
     changes = {name: part.seal() for name, part in task.parts.items()}
     task.commit = asyncio.create_task(
         _commit(task, epoch, changes, note(task)), name=f"commit {task.id}"

@@ -1,16 +1,18 @@
 """How an application declares its topics, tables and flows; the engine works from these alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 from zlib import crc32
 
 import msgspec
 
 from streams.engine.errors import DefinitionError
 from streams.operators import windows
+from streams.operators.panes import PaneAggregation
 from streams.operators.timed import Fire
+from streams.operators.windowing import Windowed
 from streams.operators.windows import TumblingWindows
 
 V = TypeVar("V")
@@ -146,12 +148,40 @@ class TimedTable(Table[V]):
 
 
 @dataclass(frozen=True, slots=True)
+class PaneTable(WindowedTable[V]):
+    """A table of what windows hold that are told when they close, in columns; see streams/operators/panes.py.
+
+    It has a row for each key and pane, which lives until the last window with that pane was told.
+    """
+
+    aggregation: PaneAggregation[Any, Any]
+
+    @classmethod
+    def of(cls, name: str, aggregation: PaneAggregation[Any, Any]) -> Self:
+        """Return the table that keeps an operator's rows."""
+        row_type, encode = aggregation.row_type, aggregation.encode
+        return cls(
+            name,
+            msgspec.json.Encoder().encode,
+            aggregation.decode,
+            aggregation.panes,
+            aggregation,
+            columns=Columnar(row_type, encode),
+        )
+
+
+Tell: TypeAlias = Callable[[Sequence[Windowed[Any]]], Iterable[Event]]
+"""Derives events of the results of windows that have closed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """One agent and what it touches: topics read, the table kept (written), tables joined, topics out.
 
     `register` hangs the agent on the application; `name` is the agent's name in errors and metrics. Of
     several topics to emit to, an event goes to the one that may hold its type. `fires` closes what is
-    due of a row of the TimedTable that the flow keeps, and derives events of that.
+    due of a row of the TimedTable that the flow keeps, and derives events of that; `tells` derives events of
+    windows of the PaneTable that it keeps.
     """
 
     register: Callable[[Any], None]
@@ -161,6 +191,7 @@ class Flow:
     joins: tuple[Table[Any], ...] = ()
     emits: Topic | tuple[Topic, ...] | None = None
     fires: Fire[Any, Any] | None = None
+    tells: Tell | None = None
 
     @property
     def outputs(self) -> tuple[Topic, ...]:
@@ -196,7 +227,7 @@ class Topology:
     @property
     def tells_late(self) -> bool:
         """Tell whether there is a flow whose late records go to their topic."""
-        return any(isinstance(table, TimedTable) for table in self.tables)
+        return any(isinstance(table, TimedTable | PaneTable) for table in self.tables)
 
     @property
     def inputs(self) -> tuple[Topic, ...]:

@@ -41,23 +41,38 @@ class Expiry:
         last_ms = self._store.last_begun(self._table.name)
         self._seen_from_ms = 0 if last_ms is None else last_ms + 1
 
-    def sweep(self, stream_time_ms: int) -> list[str]:
-        """Return the keys, as stored, of the rows that this commit is to remove."""
+    def sweep(self, stream_time_ms: int, in_memory: Sequence[bytes] | None = None) -> list[bytes]:
+        """Return the keys, as stored, of the rows that this commit is to remove.
+
+        `in_memory` are those of all stored rows of gone windows that were known until now.
+        """
         windows = self._table.windows
         gone_ms = windows.gone_ms(stream_time_ms)
         if windows.start_ms(gone_ms) < self._swept_ms:
             return []
+        if in_memory is not None and self._has_all_of(in_memory):  # the store need not be asked
+            self._swept_ms = gone_ms + 1
+            return list(in_memory)
         found = self._store.begun(self._table.name, self._swept_ms, gone_ms, EXPIRED_AT_ONCE)
         self.has_expired = len(found) == EXPIRED_AT_ONCE
         if not self.has_expired:
             self._swept_ms = gone_ms + 1
         elif found:
             self._swept_ms = self._table.key_of(found[-1])[1]
-        return found
+        return [text.encode() for text in found]
+
+    def _has_all_of(self, in_memory: Sequence[bytes]) -> bool:
+        """Tell whether these are all rows that are to be removed, and not too many for a commit."""
+        is_whole = not self.has_expired and self.is_window_known(self._swept_ms)
+        return is_whole and len(in_memory) < EXPIRED_AT_ONCE
 
     def is_known(self, key: WindowKey) -> bool:
         """Tell whether the store has nothing of a key's window that is not known."""
         return key[1] >= self._seen_from_ms
+
+    def is_window_known(self, start_ms: int) -> bool:
+        """Tell whether the store has nothing of a window, and those that begin later, that is not known."""
+        return start_ms >= self._seen_from_ms
 
     def forgotten(self, keys: Sequence[WindowKey]) -> None:
         """Take note that rows are in the store alone."""

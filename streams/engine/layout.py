@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from streams.engine.definitions import (
     Flow,
+    PaneTable,
     RepartitionTopic,
     Table,
     TimedTable,
@@ -64,9 +65,15 @@ class Subtopology:
         for flow in self.flows:
             if len(flow.reads) > 1:
                 table = flow.keeps
-                at_ms = table.in_order_ms if isinstance(table, TimedTable) else 0
+                at_ms = _in_order_ms(table)
                 found += [] if at_ms is None else [at_ms]
         return min(found, default=None)
+
+    @property
+    def overlaps(self) -> bool:
+        """Tell whether steps are to end where windows have closed: for flows whose windows overlap."""
+        tables = self.tables
+        return any(isinstance(t, PaneTable) and t.aggregation.has_overlaps for t in tables)
 
     def task_id(self, partition: int) -> str:
         """Return the id of this subtopology's task for a partition: `orders-3`."""
@@ -112,6 +119,9 @@ def check(topology: Topology) -> None:
         if isinstance(flow.keeps, TimedTable) is not (flow.fires is not None):
             msg = f"flow {flow.name}: who keeps a timed table has `fires`, and nobody else has"
             raise DefinitionError(msg)
+        if isinstance(flow.keeps, PaneTable) is not (flow.tells is not None):
+            msg = f"flow {flow.name}: who keeps a table of panes has `tells`, and nobody else has"
+            raise DefinitionError(msg)
     for flow in topology.flows:
         for table in flow.joins:
             _check_join(flow, table, keepers)
@@ -141,6 +151,12 @@ def _check_between(topology: Topology) -> None:
         circle = " and ".join(sorted({topic.name for topic in error.args[1]}))
         msg = f"repartition topics {circle} feed each other: a record would never come to an end"
         raise DefinitionError(msg) from error
+
+
+def _in_order_ms(table: Table[Any] | None) -> int | None:
+    if isinstance(table, PaneTable):
+        return None  # numbers do not tell in which order events came
+    return table.in_order_ms if isinstance(table, TimedTable) else 0
 
 
 def _check_join(flow: Flow, table: Table[Any], keepers: Mapping[str, Flow]) -> None:
@@ -204,7 +220,8 @@ def _check_note(made: Subtopology) -> None:
     """Raise DefinitionError where Kafka would refuse commits: what each notes grows with the names."""
     windowed = [t.name for t in made.tables if isinstance(t, WindowedTable | TimedTable)]
     inputs, tables = [t.name for t in made.inputs], [t.name for t in made.tables]
-    if (length := longest_note(inputs, tables, windowed)) > LONGEST:
+    told = [t.name for t in made.tables if isinstance(t, PaneTable)]
+    if (length := longest_note(inputs, tables, windowed, told)) > LONGEST:
         msg = (
             f"the {len(inputs)} inputs and {len(tables)} tables that move together with input {made.name} "
             f"are too many: what a commit notes of them may get {length:,} characters, and Kafka takes "

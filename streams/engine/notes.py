@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 4_096
 """How many characters Kafka takes beside an offset, unless `offset.metadata.max.bytes` says otherwise."""
-FORMAT: Final = 1
-"""What this release writes, and the highest that it reads (decision 0018)."""
+FORMAT: Final = 2
+"""The highest that this release reads (decision 0018). It writes that where it tells of `telling`, else 1."""
 _ID_LENGTH: Final = 8
 # An offset after 30 years of a million records a second, and the year 33658 in milliseconds.
 _LARGEST: Final = 10**15 - 1
@@ -30,6 +30,13 @@ class Stand(NamedTuple):
     topic: str = ""
 
 
+class Telling(NamedTuple):
+    """How far a closing has got: windows before a start were told, and so many rows of the one from there."""
+
+    start_ms: int = 0
+    rows: int = 0
+
+
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is committed beside the offsets."""
 
@@ -41,6 +48,8 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """The ids of the topics to which the task's offsets belong (decision 0019)."""
     changelogs: dict[str, Stand] = {}
     """By table: what must at least be there of the rows that belong to the offsets (decision 0018)."""
+    telling: dict[str, Telling] = {}
+    """Of tables of panes of which more has closed than was told. Of others all that has closed was told."""
     format: int = 1
 
 
@@ -58,17 +67,28 @@ def note(task: "Task") -> str:
         table: Stand(end, short_id(position.topics.get(table, "")))
         for table, end in position.changelogs.items()
     }
-    noted = Note(times, position.commit + 1, task.topic_ids, stands, FORMAT)
+    found = {part.table.name: part.telling for part in task.pane_parts()}
+    telling = {name: at for name, at in found.items() if at is not None}
+    format_ = FORMAT if telling else 1
+    noted = Note(times, position.commit + 1, task.topic_ids, stands, telling, format_)
     return msgspec.json.encode(noted).decode()
 
 
-def longest_note(inputs: Iterable[str], tables: Iterable[str], windowed: Iterable[str]) -> int:
-    """Return how many characters a task's note may ever have; `windowed` are those with a stream time."""
+def longest_note(
+    inputs: Iterable[str],
+    tables: Iterable[str],
+    windowed: Iterable[str],
+    told: Iterable[str] = (),
+) -> int:
+    """Return how many characters a task's note may ever have.
+
+    `windowed` are the tables with a stream time, `told` those of panes.
+    """
     stands = dict.fromkeys(tables, Stand(_LARGEST, short_id(_ID)))
     times = dict.fromkeys(windowed, _LARGEST)
-    return len(
-        msgspec.json.encode(Note(times, _LARGEST, dict.fromkeys(inputs, _ID), stands, FORMAT))
-    )
+    ids = dict.fromkeys(inputs, _ID)
+    telling = dict.fromkeys(told, Telling(_LARGEST, _LARGEST))
+    return len(msgspec.json.encode(Note(times, _LARGEST, ids, stands, telling, FORMAT)))
 
 
 def short_id(topic_id: str) -> str:

@@ -3,7 +3,8 @@
 from typing import Any, TypeAlias
 
 from streams.engine.column_part import ColumnPart, WindowedColumnPart
-from streams.engine.definitions import Table, TimedTable, WindowedTable
+from streams.engine.definitions import PaneTable, Table, TimedTable, WindowedTable
+from streams.engine.pane_part import PanePart
 from streams.engine.store import Store
 from streams.engine.table import TablePart, WindowedPart
 from streams.engine.timed_part import TimedPart
@@ -17,6 +18,8 @@ def part_of(table: Table[Any], store: Store) -> Part:
     """Return a task's part of a table."""
     if isinstance(table, TimedTable):
         return TimedPart(table, store)
+    if isinstance(table, PaneTable):
+        return PanePart(table, store)
     if isinstance(table, WindowedTable):
         if table.columns is None:
             return WindowedPart(table, store)

@@ -465,13 +465,15 @@ def _link(number: int) -> bytes:
 
 def _index(batch: WriteBatch, index: bytes, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
     """Keep the time index of a windowed table as its rows are: `key@start`."""
+    of_window: dict[bytes, bytes] = {}
     for key, value in rows:
         text, _, start = key.rpartition(b"@")
-        entry = index + _NUMBER.pack(int(start)) + text
+        if start not in of_window:
+            of_window[start] = index + _NUMBER.pack(int(start))
         if value is None:
-            batch.delete(entry)
+            batch.delete(of_window[start] + text)
         else:
-            batch.put(entry, b"")
+            batch.put(of_window[start] + text, b"")
 
 
 def _index_due(batch: WriteBatch, index: bytes, write: int, changes: IndexChanges) -> None:

@@ -283,7 +283,8 @@ class WindowedPart(TablePart[V]):
         for key in [key for key in ended if key[1] <= gone_ms]:
             del ended[key]
             self._known.pop(key, None)
-        for key in map(self.table.key_of, self._expiry.sweep(self.stream_time_ms)):
+        for text in self._expiry.sweep(self.stream_time_ms):
+            key = self.table.key_of(text.decode())
             ended[key] = None
             self._known.pop(key, None)
         return ended

@@ -75,6 +75,9 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     await _restore(task, memory, known, target)
     for part in task.time_bound_parts():
         part.begin_at(newest.stream_times.get(part.table.name, 0))
+    for pane_part in task.pane_parts():
+        if (telling := newest.telling.get(pane_part.table.name)) is not None:
+            pane_part.go_on_telling(telling)
     task.begin()
 
     # 4. Read on from there: the caller seeks.

@@ -6,8 +6,9 @@ it is taken stands in taking.py, how it commits in committing.py.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from streams.engine.errors import (
 from streams.engine.layout import Subtopology
 from streams.engine.meters import Meters
 from streams.engine.outgoing import derived_records, encoded_rows
+from streams.engine.pane_part import PanePart
 from streams.engine.parts import Part, TimeBoundPart
 from streams.engine.progress import Restoring
 from streams.engine.records import Outgoing, Reason, Run, TopicPartition
@@ -38,6 +40,7 @@ from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, Window
 from streams.engine.timed_part import TimedPart
 from streams.engine.turns import Slice, Turns, pieces, singles, whole
 
+_event_time_ms: Final = attrgetter("timestamp")
 # A row holds what so many records told, at most: five for `users`. Those of a larger row are small.
 _LARGE_RECORDS_A_ROW: Final = 8
 
@@ -111,7 +114,11 @@ class Task:
         self._codecs = {t.name: Codec(t, config.max_ahead_ms) for t in subtopology.inputs}
         self.longest = config.max_record_bytes - RECORD_OVERHEAD_BYTES
         self._fetched: dict[TopicPartition, deque[Run]] = {tp: deque() for tp in self.inputs}
-        self._turns = Turns(self.inputs, in_order_ms=subtopology.in_order_ms)
+        self._turns = Turns(
+            self.inputs,
+            in_order_ms=subtopology.in_order_ms,
+            until=self._until_told if subtopology.overlaps else None,
+        )
 
     @property
     def path(self) -> Path:
@@ -133,14 +140,22 @@ class Task:
             if isinstance(part, WindowedPart | WindowedColumnPart | TimedPart):
                 yield part
 
-    def timed_parts(self) -> Iterator[TimedPart[Any]]:
-        """Yield the task's parts of timed tables."""
+    def timed_parts(self) -> Iterator[TimedPart[Any] | PanePart[Any]]:
+        """Yield the task's parts of tables of which stream time closes something."""
+        return (part for part in self.parts.values() if isinstance(part, TimedPart | PanePart))
+
+    def fired_parts(self) -> Iterator[TimedPart[Any]]:
+        """Yield those of them whose rows are fired."""
         return (part for part in self.parts.values() if isinstance(part, TimedPart))
 
-    def timed_part(self, flow: Flow) -> TimedPart[Any] | None:
-        """Return this task's part of the timed table that a flow keeps, if it keeps one."""
+    def pane_parts(self) -> Iterator[PanePart[Any]]:
+        """Yield those of them whose windows are told."""
+        return (part for part in self.parts.values() if isinstance(part, PanePart))
+
+    def timed_part(self, flow: Flow) -> TimedPart[Any] | PanePart[Any] | None:
+        """Return this task's part of the table that a flow keeps, if it is such a table."""
         part = self.parts.get(flow.keeps.name) if flow.keeps else None
-        return part if isinstance(part, TimedPart) else None
+        return part if isinstance(part, TimedPart | PanePart) else None
 
     def has_to_commit(self) -> bool:
         """Tell whether there is anything that the next commit would change."""
@@ -180,6 +195,12 @@ class Task:
         for table in self.subtopology.joined:
             self.parts[table.name].begin_step()
         return self._turns.take(may_come, self.config.max_batch_records)
+
+    def _until_told(self, source: TopicPartition, events: Sequence[Event]) -> int:
+        """Return how many of an input's next events may come before windows are told that have closed."""
+        parts = map(self.timed_part, self.subtopology.readers(source.topic))
+        found = (part.until_told(events) for part in parts if isinstance(part, PanePart))
+        return min(found, default=len(events))
 
     def _is_large(self, run: Run) -> bool:
         """Tell whether rows must be tried event by event, for their size.
@@ -223,6 +244,8 @@ class Task:
     def part_for(self, flow: Flow, table: Table[Any], turn: Turn) -> Any:
         """Return this task's part of a table as `flow` may use it. Raises DefinitionError."""
         part = self.parts.get(table.name)
+        if isinstance(part, PanePart) and flow.keeps is table:
+            return part
         if isinstance(part, ColumnPart) and flow.keeps is table:
             return part.columns
         if isinstance(part, TablePart) and flow.keeps is table:
@@ -268,7 +291,7 @@ class Task:
         self._advance(source, piece, Counts(dead=1 + len(piece.rejects)), {})
 
     def has_due(self) -> bool:
-        """Tell whether rows of timed tables may be due still, and so no next step may be taken."""
+        """Tell whether something may be due still, and so no next step may be taken."""
         return any(part.has_due for part in self.timed_parts())
 
     def emit(self, flow: Flow, records: Mapping[str, list[Outgoing]]) -> None:
@@ -278,12 +301,12 @@ class Task:
             self.epoch.written[topic, flow.name] += len(of_topic)
 
     def _reach(self, piece: Slice, flows: Iterable[Flow]) -> None:
-        """Move the stream times of timed tables on: events that a rule dropped count as well."""
+        """Move the stream times of what it closes on: events that a rule dropped count as well."""
         reached_ms: int | None = None
         for flow in flows:
             if piece.events and (part := self.timed_part(flow)) is not None:
                 if reached_ms is None:
-                    reached_ms = max(event.timestamp for event in piece.events)
+                    reached_ms = max(map(_event_time_ms, piece.events))
                 part.reached(reached_ms)
 
     def _tell_late(self, source: TopicPartition, piece: Slice, flows: Iterable[Flow]) -> None:

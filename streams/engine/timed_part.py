@@ -177,8 +177,8 @@ class TimedPart(TablePart[V]):
             self.stream_time_ms = self._heard_ms + quiet_ms
             self.has_due = True
 
-    def fire(self, flow: Flow, fire: Fire[V, Any]) -> tuple[int, list[Any]]:
-        """Close, behind a step, what is due at stream time; return how often, and what was derived.
+    def fire(self, flow: Flow, fire: Fire[V, Any]) -> tuple[list[Any], int]:
+        """Close, behind a step, what is due at stream time; return what was derived, and how often.
 
         Each row is fired at its own due time: so the order is the same however the input was cut. Where
         more is due than FIRED_AT_ONCE, `has_due` stays true, and no step may come before the rest.
@@ -190,7 +190,7 @@ class TimedPart(TablePart[V]):
         for fired in range(FIRED_AT_ONCE):
             if (entry := self._next_due(now_ms)) is None:
                 self.has_due = False
-                return fired, derived
+                return derived, fired
             due_ms, key = entry
             if key not in known:
                 self._read_many([key])
@@ -210,7 +210,7 @@ class TimedPart(TablePart[V]):
                     raise CauselessFailureError(msg)
                 self._follow(key, row, left)
             known[key] = changes[key] = left
-        return FIRED_AT_ONCE, derived
+        return derived, FIRED_AT_ONCE
 
     def seal_index(self) -> IndexChanges:
         """Return what the commit that begins now changes in the index: of the epoch that ends, and before.

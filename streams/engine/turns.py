@@ -5,11 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from streams.engine.records import Decoded, Reject, Run, TopicPartition
 
 _event_time_ms: Final = attrgetter("timestamp")
+Until: TypeAlias = Callable[[TopicPartition, Sequence[Any]], int]
+"""Tells how many of an input's next events, one at least, may be in the next step."""
 
 
 class Slice(NamedTuple):
@@ -99,10 +101,18 @@ class Turns:
     were within the step (decision 0014). `in_order_ms` is for flows that read several of the inputs,
     and so may see their order: where an event is behind the highest event time by that or more, no step
     goes beyond the turn of another input's next event. 0: in no step; None: they never see it.
+    `until` ends a step, of all inputs, before the turn of an event.
     """
 
-    def __init__(self, inputs: Sequence[TopicPartition], *, in_order_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[TopicPartition],
+        *,
+        in_order_ms: int | None = None,
+        until: Until | None = None,
+    ) -> None:
         self._in_order_ms = in_order_ms
+        self._until = until
         self.reached_ms = 0
         """The highest event time that was taken."""
         self._queues: dict[TopicPartition, deque[Slice]] = {i: deque() for i in inputs}
@@ -146,7 +156,8 @@ class Turns:
         if starved or not queued:
             return []
         if len(queued) == 1:
-            step = [(queued[0], _cut(self._queues[queued[0]], limit))]
+            count = self._count(queued[0], limit)
+            step = [(queued[0], _cut(self._queues[queued[0]], count))]
         else:
             step = self._step(queued, limit)
         if self._in_order_ms:
@@ -168,17 +179,37 @@ class Turns:
                 (t[0], rank) for rank, t in enumerate(turns)
             )
             count = _until(turns[first], first, horizon_ms, rank)
+            count = self._count(queued[first], count)
             return [(queued[first], _cut(self._queues[queued[first]], count))]
         # Nothing is known of an input beyond its last event here.
         horizon_ms, rank = min((of_input[-1], rank) for rank, of_input in enumerate(turns))
+        counts = [_until(of_input, other, horizon_ms, rank) for other, of_input in enumerate(turns)]
+        ends = [self._count(input_, count) for input_, count in zip(queued, counts, strict=True)]
+        ended = [
+            (turns[rank][end], rank)
+            for rank, (end, count) in enumerate(zip(ends, counts, strict=True))
+            if end < count
+        ]
+        if ended:
+            end_ms, rank = min(ended)
+            counts = [
+                end if other == rank else min(count, _until(turns[other], other, end_ms, rank))
+                for other, (end, count) in enumerate(zip(ends, counts, strict=True))
+            ]
         step = []
-        for other, (input_, of_input) in enumerate(zip(queued, turns, strict=True)):
-            if count := _until(of_input, other, horizon_ms, rank):
+        for input_, of_input, count in zip(queued, turns, counts, strict=True):
+            if count:
                 piece = _cut(self._queues[input_], count)
                 step.append((input_, piece._replace(turns_ms=of_input[:count])))
         if len(step) == 1:  # nobody else's turn comes in between
             step = [(input_, piece._replace(turns_ms=())) for input_, piece in step]
         return step
+
+    def _count(self, input_: TopicPartition, count: int) -> int:
+        """Return how many of an input's next `count` events may be in the next step."""
+        if self._until is None:
+            return count
+        return self._until(input_, self._queues[input_][0].events[:count])
 
     def _shows_order(self, queued: Sequence[TopicPartition], turns: Sequence[list[int]]) -> bool:
         """Tell whether a flow that reads several inputs could see the order of the next step's events."""

@@ -5,11 +5,13 @@ size. So no result hangs on the order of events, except where it is about order:
 and `last` among events of the same time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import islice
+from operator import truediv
 from types import GenericAlias
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from streams.operators.windows import T
 
@@ -22,6 +24,25 @@ V = TypeVar("V")
 
 _Dated: TypeAlias = tuple[int, V] | None
 """An event's time, and what was picked from it."""
+
+
+class Number(NamedTuple):
+    """A number that is kept of events: the sum of their values, or the lowest or highest of them."""
+
+    name: str
+    of: Callable[[Any], int]
+    keeps: Literal["sum", "lowest", "highest"]
+
+
+class Numbers(NamedTuple):
+    """An aggregate as numbers, which can be kept in columns, beside that of its events.
+
+    `results` takes how many events there are, one at least, and the numbers: a list of each, for many at
+    once; it returns what `result` does of each.
+    """
+
+    numbers: tuple[Number, ...]
+    results: Callable[..., Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +61,8 @@ class Aggregate(Generic[E_contra, S, R_co]):
     """What msgspec reads a state as."""
     add_many: Callable[[S, Sequence[E_contra]], S] | None = None
     """What `add` makes of a state and one event after the other, where that can be had for less."""
+    numbers: Numbers | None = None
+    """The same as numbers, where it is that."""
 
     def add_all(self, state: S, events: Sequence[E_contra]) -> S:
         """Return a state with one event or more added, in their order."""
@@ -70,6 +93,7 @@ def count() -> Aggregate[Any, int, int]:
         _as_it_is,
         int,
         add_many=lambda n, events: n + len(events),
+        numbers=Numbers((), _as_it_is),
     )
 
 
@@ -82,17 +106,18 @@ def total(of: Callable[[E], int]) -> Aggregate[E, int, int]:
         _as_it_is,
         int,
         add_many=lambda n, events: n + sum(map(of, events)),
+        numbers=Numbers((Number("total", of, "sum"),), lambda _, totals: totals),
     )
 
 
 def lowest(of: Callable[[E], int]) -> Aggregate[E, int | None, int | None]:
     """Return the lowest of the events' values, None without events."""
-    return _chosen(of, min)
+    return _chosen(of, min, "lowest")
 
 
 def highest(of: Callable[[E], int]) -> Aggregate[E, int | None, int | None]:
     """Return the highest of the events' values, None without events."""
-    return _chosen(of, max)
+    return _chosen(of, max, "highest")
 
 
 def mean(of: Callable[[E], int]) -> Aggregate[E, tuple[int, int], float | None]:
@@ -109,7 +134,10 @@ def mean(of: Callable[[E], int]) -> Aggregate[E, tuple[int, int], float | None]:
         n, sum_ = state
         return sum_ / n if n else None
 
-    return Aggregate((0, 0), add, merge, result, tuple[int, int])
+    numbers = Numbers(
+        (Number("total", of, "sum"),), lambda ns, totals: list(map(truediv, totals, ns))
+    )
+    return Aggregate((0, 0), add, merge, result, tuple[int, int], numbers=numbers)
 
 
 def variance(of: Callable[[E], int]) -> Aggregate[E, tuple[int, int, int], float | None]:
@@ -127,7 +155,15 @@ def variance(of: Callable[[E], int]) -> Aggregate[E, tuple[int, int, int], float
         n, sum_, squares = state
         return (n * squares - sum_ * sum_) / (n * n) if n else None
 
-    return Aggregate((0, 0, 0), add, merge, result, tuple[int, int, int])
+    def square(event: E) -> int:
+        value = of(event)
+        return value * value
+
+    numbers = Numbers(
+        (Number("total", of, "sum"), Number("squares", square, "sum")),
+        lambda *columns: list(map(result, zip(*columns, strict=True))),
+    )
+    return Aggregate((0, 0, 0), add, merge, result, tuple[int, int, int], numbers=numbers)
 
 
 def first(of: Callable[[T], V], value_type: Any = Any) -> Aggregate[T, _Dated[V], V | None]:
@@ -193,7 +229,30 @@ def several(**aggregates: Aggregate[E, Any, Any]) -> Aggregate[E, tuple[Any, ...
 
     state_type = GenericAlias(tuple, tuple(part.state_type for part in parts))
     initial = tuple(part.initial for part in parts)
-    return Aggregate(initial, add, merge, result, state_type, add_many)
+    numbers = _numbers_of_several({name: part.numbers for name, part in aggregates.items()})
+    return Aggregate(initial, add, merge, result, state_type, add_many, numbers)
+
+
+def _numbers_of_several(parts: Mapping[str, Numbers | None]) -> Numbers | None:
+    """Return several aggregates as numbers, named as they are, if each of them is that."""
+    named: dict[str, Numbers] = {name: part for name, part in parts.items() if part is not None}
+    if len(named) < len(parts) or not named:
+        return None
+
+    as_dicts = _dicts(list(named))
+
+    def results(counts: Sequence[int], *columns: Sequence[int]) -> list[dict[str, Any]]:
+        left = iter(columns)
+        return as_dicts(
+            [part.results(counts, *islice(left, len(part.numbers))) for part in named.values()]
+        )
+
+    numbers = [
+        number._replace(name=name if len(part.numbers) == 1 else f"{name}_{number.name}")
+        for name, part in named.items()
+        for number in part.numbers
+    ]
+    return Numbers(tuple(numbers), results)
 
 
 def _adds(
@@ -230,6 +289,20 @@ def _merges(
     return lambda a, b: tuple([merge(*states) for merge, *states in zip(merges, a, b, strict=True)])
 
 
+def _dicts(names: Sequence[str]) -> Callable[[Sequence[Sequence[Any]]], list[dict[str, Any]]]:
+    """Return what makes a dict for each row of these columns."""
+    match names:  # as above
+        case [one, other]:
+            return lambda columns: [{one: a, other: b} for a, b in zip(*columns, strict=True)]
+        case [one, other, third]:
+            return lambda columns: [
+                {one: a, other: b, third: c} for a, b, c in zip(*columns, strict=True)
+            ]
+    return lambda columns: [
+        dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)
+    ]
+
+
 def _as_it_is(state: S) -> S:
     return state
 
@@ -239,7 +312,7 @@ def _value(state: _Dated[V]) -> V | None:
 
 
 def _chosen(
-    of: Callable[[E], int], choose: Callable[..., int]
+    of: Callable[[E], int], choose: Callable[..., int], keeps: Literal["lowest", "highest"]
 ) -> Aggregate[E, int | None, int | None]:
     def add(state: int | None, event: E) -> int | None:
         return of(event) if state is None else choose(state, of(event))
@@ -253,4 +326,5 @@ def _chosen(
         chosen = choose(*map(of, events))
         return chosen if state is None else choose(state, chosen)
 
-    return Aggregate(None, add, merge, _as_it_is, int | None, add_many)
+    numbers = Numbers((Number(keeps, of, keeps),), lambda _, values: values)
+    return Aggregate(None, add, merge, _as_it_is, int | None, add_many, numbers)

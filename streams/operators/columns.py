@@ -5,7 +5,8 @@ a row costs several times as much, in look-ups, new rows and writes for each eve
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count, repeat
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
@@ -30,7 +31,23 @@ Column: TypeAlias = NDArray[Any]
 ReadRows: TypeAlias = Callable[[Sequence[bytes]], Sequence[Any]]
 
 _MOST: Final = 2**63 - 1
+_LEAST: Final = -(2**63)
 _FIRST_CAPACITY: Final = 64
+
+
+def numbers(values: Sequence[int]) -> Column:
+    """Return whole numbers as an array: of 64 bits where these are enough. Raises TypeError for others."""
+    try:
+        return np.frombuffer(
+            array("q", values), np.int64
+        )  # numpy alone would take fractions for whole
+    except OverflowError:
+        return np.array(values, np.object_)
+
+
+def farthest(values: Column) -> int:
+    """Return how far from 0 these values get."""
+    return max(int(values.max(initial=0)), -int(values.min(initial=0)))
 
 
 def _no_rows(_texts: Sequence[bytes]) -> tuple[()]:
@@ -81,6 +98,8 @@ class Columns(ABC, Generic[V]):
             n: np.repeat(value, _FIRST_CAPACITY) for n, value in self._defaults.items()
         }
         self._changed = np.zeros(_FIRST_CAPACITY, np.bool_)
+        self._is_kept = np.zeros(_FIRST_CAPACITY, np.bool_)
+        """Whether a row is kept elsewhere as well: it was read, or told by `take_changed`."""
         self._used = np.zeros(_FIRST_CAPACITY, np.int64)
         self._texts: list[bytes] = []
         self._free: list[int] = []
@@ -137,6 +156,7 @@ class Columns(ABC, Generic[V]):
             self._texts[slot] = text
         for name, default in self._defaults.items():  # a slot may have been another row's
             self._columns[name][slots] = default
+        self._is_kept[slots] = False
         read = zip(slots, self._read(texts), strict=False)
         if known := [(slot, row) for slot, row in read if row is not None]:
             self._put(*zip(*known, strict=True))
@@ -147,13 +167,16 @@ class Columns(ABC, Generic[V]):
             begin = np.repeat(self._defaults[name], more).astype(column.dtype)
             self._columns[name] = np.concatenate([column, begin])
         self._changed = np.concatenate([self._changed, np.zeros(more, np.bool_)])
+        self._is_kept = np.concatenate([self._is_kept, np.zeros(more, np.bool_)])
         self._used = np.concatenate([self._used, np.zeros(more, np.int64)])
 
     def _put(self, slots: Sequence[int], rows: Sequence[V]) -> None:
         for name in self._columns:
             values = [getattr(row, name) for row in rows]
-            column = self._columns[name] if max(values) <= _MOST else self.widen(name)
+            fits = min(values) >= _LEAST and max(values) <= _MOST
+            column = self._columns[name] if fits else self.widen(name)
             column[list(slots)] = values
+        self._is_kept[list(slots)] = True
 
     # -- what keeps them --------------------------------------------------------------------------
 
@@ -186,6 +209,7 @@ class Columns(ABC, Generic[V]):
         """Return the rows that accepted batches changed since this was last called."""
         slots = np.flatnonzero(self._changed)
         self._changed[slots] = False
+        self._is_kept[slots] = True
         return slots
 
     def texts(self, slots: Slots) -> list[bytes]:
@@ -259,27 +283,32 @@ class Rows:
         """Return a field of each event's row, as the batch leaves it so far."""
         return self._columns.column(name)[self.slots]
 
-    def add(self, name: str, values: int | Integers) -> None:
-        """Add each event's value, none of them negative, to a field of its row: exact at any size."""
+    def add(self, name: str, values: int | Column) -> None:
+        """Add each event's value to a field of its row: exact at any size."""
         added = self._of_kept(values)
-        column = self._columns.column(name)
+        column = self._column_for(name, added)
         if column.dtype != np.object_ and len(self.slots):
-            most = int(column[self.slots].max()) + len(self.slots) * int(np.max(added))
-            if most > _MOST:
+            each = abs(added) if isinstance(added, int) else farthest(added)
+            if farthest(column[self.slots]) + len(self.slots) * each > _MOST:
                 column = self._columns.widen(name)
         np.add.at(column, self.slots, added)
 
-    def lower(self, name: str, values: Integers) -> None:
+    def lower(self, name: str, values: Column) -> None:
         """Make a field of each event's row the event's value, where that is less."""
-        np.minimum.at(self._columns.column(name), self.slots, self._of_kept(values))
+        lower = self._of_kept(values)
+        np.minimum.at(self._column_for(name, lower), self.slots, lower)
 
-    def lift(self, name: str, values: Integers) -> None:
+    def lift(self, name: str, values: Column) -> None:
         """Make a field of each event's row the event's value, where that is more."""
-        np.maximum.at(self._columns.column(name), self.slots, self._of_kept(values))
+        lift = self._of_kept(values)
+        np.maximum.at(self._column_for(name, lift), self.slots, lift)
 
-    def set(self, name: str, events: Integers, *, value: int) -> None:
-        """Set a field of the rows of some events, which are told by their indexes."""
-        self._columns.column(name)[self.slots[events]] = value
+    def set(self, name: str, events: Integers, value: int | Column) -> None:
+        """Set a field of the rows of some events, which are told by their indexes.
+
+        To each event's value, where there is one for each: of those of the same row any may stay.
+        """
+        self._column_for(name, value)[self.slots[events]] = value
 
     def counts(self, name: str, events: Integers) -> Integers:
         """Return a count as it was right after each of these events, each of which added one to it.
@@ -298,10 +327,16 @@ class Rows:
         firsts = np.unique(self.slots[events], return_index=True)[1]
         return events[np.sort(firsts)]
 
-    def _of_kept(self, values: int | Integers) -> int | Integers:
+    def _of_kept(self, values: V) -> V:
         if self._kept is None or isinstance(values, int):
             return values
-        return values[self._kept]
+        return cast("V", cast("Column", values)[self._kept])
+
+    def _column_for(self, name: str, values: int | Column) -> Column:
+        """Return a field of all rows, so wide that it can hold these values."""
+        if not isinstance(values, int) and values.dtype == np.object_:
+            return self._columns.widen(name)
+        return self._columns.column(name)
 
 
 class KeyedColumns(Columns[V]):
@@ -357,21 +392,39 @@ class WindowedColumns(Columns[V]):
         starts_ms, kept = self.stream_time.judge(times_ms)
         if kept is not None:
             keys = [keys[event] for event in kept.tolist()]
+        return self.rows_at(keys, starts_ms, kept)
+
+    def rows_at(self, keys: Sequence[str], starts_ms: Integers, kept: Slots | None = None) -> Rows:
+        """Return the rows of keys and windows, which are told by their starts; for `kept` see Rows."""
         slots: Iterable[int]
         if keys and (starts_ms == starts_ms[0]).all():  # as in most batches
             windows = [self._window(int(starts_ms[0]))]
             slots = map(windows[0].__getitem__, keys)
         else:
-            windows = list(map(self._window, starts_ms.tolist()))
-            slots = (window[key] for window, key in zip(windows, keys, strict=True))
+            starts, which = np.unique(starts_ms, return_inverse=True)
+            windows = list(map(self._window, starts.tolist()))
+            slots = (windows[n][key] for n, key in zip(which.tolist(), keys, strict=True))
         try:
             found = np.fromiter(slots, np.int64, len(keys))
-            fresh = {window.start_ms: window for window in windows if window.fresh}
-            self._settle([(window, key_text("", start_ms)) for start_ms, window in fresh.items()])
+            fresh = [window for window in windows if window.fresh]
+            self._settle([(window, key_text("", window.start_ms)) for window in fresh])
         except BaseException:
             self._take_back(windows)
             raise
         return self._rows(found, kept)
+
+    def starts_ms(self) -> Iterable[int]:
+        """Return the starts of the windows of which rows are here, and maybe of some others."""
+        return self._windows.keys()
+
+    def has(self, key: str, start_ms: int) -> bool:
+        """Tell whether the row of a key and window is here."""
+        return key in self._windows.get(start_ms, {})
+
+    def window(self, start_ms: int) -> tuple[list[str], Slots]:
+        """Return the keys that have a row of a window here, and where these lie."""
+        slot_of: Mapping[str, int] = self._windows.get(start_ms, {})
+        return list(slot_of), np.fromiter(slot_of.values(), np.int64, len(slot_of))
 
     def _window(self, start_ms: int) -> _SlotOf:
         window = self._windows.get(start_ms)
@@ -379,12 +432,18 @@ class WindowedColumns(Columns[V]):
             window = self._windows[start_ms] = _SlotOf(self._next_slot, start_ms)
         return window
 
-    def forget_gone(self, gone_ms: int) -> None:
-        """Forget the windows that began at `gone_ms` or before, changes and all. No batch may run."""
+    def forget_gone(self, gone_ms: int) -> list[bytes]:
+        """Forget the windows that began at `gone_ms` or before, changes and all. No batch may run.
+
+        Return the keys, as changelogs have them, of those of the rows that are kept elsewhere.
+        """
+        kept: list[bytes] = []
         for start_ms in [start_ms for start_ms in self._windows if start_ms <= gone_ms]:
-            freed = list(self._windows.pop(start_ms).values())
+            freed = np.array(list(self._windows.pop(start_ms).values()), np.int64)
             self._changed[freed] = False
-            self._free += freed
+            self._free += freed.tolist()
+            kept += self.texts(freed[self._is_kept[freed]])
+        return kept
 
     def _key(self, text: bytes) -> tuple[str, int]:
         return key_and_start_ms(text.decode())

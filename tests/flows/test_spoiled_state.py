@@ -108,6 +108,9 @@ def test_a_store_that_turns_out_damaged_as_rows_expire_is_rebuilt_too(
 ) -> None:
     with remembering(tmp_path) as driver:
         driver.pipe(ORDERS, orders(range(5)))
+        driver.stop_worker()  # of what a worker has written itself it need not ask
+        driver.start_worker()
+        driver.settle()
         healthy = Store.begun
         damaged = iter([True])
 

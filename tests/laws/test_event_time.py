@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.settings import load_settings
-from streams.engine import timed_part
-from streams.engine.definitions import Topic
+from streams.engine import pane_part, timed_part
+from streams.engine.definitions import PaneTable, Topic
 from streams.engine.failpoints import Step
 from streams.engine.store import minute_of
 from streams.testing import Driver
@@ -110,6 +110,12 @@ def found(driver: Driver) -> Outcome:
         log = {key: table.decode(value) for key, value in driver.changelog(table).items()}
         assert log == rows[table.name]
         stores = [task.store for task in driver.tasks().values() if task.store]
+        if isinstance(table, PaneTable):
+            begun = [
+                entry for store in stores for entry in store.begun(table.name, 0, 2**62, 2**62)
+            ]
+            assert sorted(begun) == sorted(log)
+            continue
         entries = [entry for store in stores for entry in store.due(table.name, 0, 2**62, 2**62)]
         indexed = {(entry.minute_ms, key) for entry in entries for key in entry.keys}
         assert {(minute_of(row.due_ms), key) for key, row in log.items()} <= indexed
@@ -165,4 +171,5 @@ def test_what_event_time_closes_is_the_same_however_it_is_cut_and_broken_off(
         inputs.setdefault(event.topic.name, []).append(event.value(number))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timed_part, "FIRED_AT_ONCE", fired)
+        patch.setattr(pane_part, "TOLD_AT_ONCE", fired)
         assert outcome(script, runs, most, blow) == expected(inputs)

@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from streams.operators.aggregates import count, highest, several, total
+from streams.operators.panes import PaneAggregation, PaneDict
 from streams.operators.sessions import SessionAggregation, SessionWindows
 from streams.operators.sliding import SlidingAggregation, SlidingWindows
 from streams.operators.timed import TimedDict
@@ -43,19 +44,20 @@ Steps: TypeAlias = list[list[WindowResult]]
 
 
 def operator(case: WindowCase) -> Aggregation[ScriptRecord, Any, Any]:
-    size_ms, grace_ms = case.size_ms, case.grace_ms
+    grace_ms = case.grace_ms
     if case.kind == "sliding":
-        sliding = SlidingWindows(size_ms, grace_ms)
+        sliding = SlidingWindows(case.size_ms, grace_ms)
         return SlidingAggregation(sliding, _AGGREGATE, key=key_of, emits=case.emit)
     if case.kind == "session":
         sessions = SessionWindows(case.gap_ms, grace_ms)
         return SessionAggregation(sessions, _AGGREGATE, key=key_of, emits=case.emit)
-    windows = (
-        TumblingWindows(size_ms, grace_ms)
-        if case.kind == "tumbling"
-        else HoppingWindows(size_ms, case.advance_ms, grace_ms)
-    )
-    return WindowAggregation(windows, _AGGREGATE, key=key_of, emits=case.emit)
+    return WindowAggregation(windows_of(case), _AGGREGATE, key=key_of, emits=case.emit)
+
+
+def windows_of(case: WindowCase) -> TumblingWindows | HoppingWindows:
+    if case.kind == "tumbling":
+        return TumblingWindows(case.size_ms, case.grace_ms)
+    return HoppingWindows(case.size_ms, case.advance_ms, case.grace_ms)
 
 
 def ours(run: WindowRun, cuts: Iterable[int]) -> Steps:
@@ -64,6 +66,20 @@ def ours(run: WindowRun, cuts: Iterable[int]) -> Steps:
     steps: Steps = []
     for begin, end in pairwise([0, *cuts, len(run.records)]):
         told = windows.add(run.records[begin:end], rows) + rows.fire(windows.fire)
+        steps.append([result(end - 1, one) for one in told])
+    return steps
+
+
+def ours_in_columns(run: WindowRun, cuts: Iterable[int]) -> Steps:
+    """Return the same of windows that are kept in columns."""
+    windows = PaneAggregation[ScriptRecord, Any](windows_of(run.case), _AGGREGATE, key=key_of)
+    rows = PaneDict(windows)
+    steps: Steps = []
+    for begin, end in pairwise([0, *cuts, len(run.records)]):
+        told: list[Windowed[Any]] = []
+        for portion in rows.steps(run.records[begin:end]):
+            windows.add(portion, rows)
+            told += rows.fire()
         steps.append([result(end - 1, one) for one in told])
     return steps
 
@@ -146,6 +162,27 @@ def test_finals_of_windows_are_theirs_wherever_the_input_is_cut(run: WindowRun) 
     expected = [one[1:] for one in run.results]
     for cuts in some_cuts(run):
         assert [one[1:] for one in flat(ours(run, cuts))] == expected
+
+
+IN_COLUMNS: Final = [
+    run
+    for run in runs_of("final", "kept", "tumbling", "hopping")
+    if run.case.size_ms % run.case.advance_ms == 0
+]
+
+
+@a_run_each(IN_COLUMNS)
+def test_windows_in_columns_are_final_with_the_record_and_in_the_order_of_theirs(
+    run: WindowRun,
+) -> None:
+    assert ours_in_columns(run, range(1, len(run.records))) == theirs(run)
+
+
+@a_run_each(IN_COLUMNS)
+def test_finals_of_windows_in_columns_are_theirs_wherever_the_input_is_cut(run: WindowRun) -> None:
+    expected = [one[1:] for one in run.results]
+    for cuts in some_cuts(run):
+        assert [one[1:] for one in flat(ours_in_columns(run, cuts))] == expected
 
 
 @a_run_each(runs_of("updates", "kept", *FIXED))

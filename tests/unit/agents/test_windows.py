@@ -17,7 +17,9 @@ from streams.events import (
     UserPasswordChanged,
     amount_of,
 )
+from streams.operators.panes import PaneDict
 from streams.operators.timed import TimedDict
+from tables.timed import STATS
 
 MINUTE_MS = 60_000
 START_MS = 1_763_715_600_000
@@ -144,9 +146,9 @@ def test_a_session_is_told_with_all_that_was_done_in_it() -> None:
 
 
 def test_a_window_is_told_with_its_orders_and_their_mean_half_a_cent_up() -> None:
-    rows: TimedDict[Any] = TimedDict()
+    rows = PaneDict(STATS)
     order_stats.take_orders([order(1, 0, 0.01), order(2, 4, 0.02), order(3, 11)], rows)
-    told = rows.fire(order_stats.close)
+    told = list(order_stats.tell(rows.fire()))
     assert [(e.data.window_start - START_MS) // MINUTE_MS for e in told] == list(range(-4, 5))
     whole = told[4]
     assert as_json(whole) == {

@@ -9,6 +9,7 @@ import pytest
 from streams.engine.definitions import (
     Columnar,
     Flow,
+    PaneTable,
     RepartitionTopic,
     Table,
     TimedTable,
@@ -20,6 +21,9 @@ from streams.engine.errors import DefinitionError
 from streams.engine.layout import own_topics, subtopologies
 from streams.engine.notes import LONGEST, longest_note
 from streams.engine.records import TopicPartition
+from streams.operators.aggregates import count
+from streams.operators.panes import PaneAggregation
+from streams.operators.windowing import HoppingWindows
 from streams.operators.windows import TumblingWindows
 
 ORDERS, USERS, VISITS, CLICKS, OUT = (
@@ -233,6 +237,38 @@ def test_who_keeps_a_timed_table_fires_it_and_nobody_else() -> None:
             DefinitionError, match=r"^flow a: who keeps a timed table has `fires`, and nobody else"
         ):
             subtopologies(topology(wrong))
+
+
+STATS: PaneTable[Any] = PaneTable.of(
+    "stats", PaneAggregation[Any, int](HoppingWindows(4, 2, 1), count(), key=str)
+)
+
+
+def paned(*reads: Topic, tells: Any = list, keeps: Any = STATS) -> Flow:
+    return Flow(lambda _: None, "a", reads=reads, keeps=keeps, tells=tells)
+
+
+def test_who_keeps_a_table_of_panes_tells_of_it_and_nobody_else() -> None:
+    for wrong in (paned(ORDERS, tells=None), paned(ORDERS, keeps=COUNTS)):
+        with pytest.raises(
+            DefinitionError,
+            match=r"^flow a: who keeps a table of panes has `tells`, and nobody else",
+        ):
+            subtopologies(topology(wrong))
+
+
+def test_of_a_table_of_panes_late_records_are_told_and_no_order_of_inputs_shows() -> None:
+    made = topology(paned(ORDERS, USERS))
+    [subtopology] = subtopologies(made)
+    assert (subtopology.in_order_ms, subtopology.overlaps) == (None, True)
+    assert "late-records" in own_topics(made, "shop")
+    with pytest.raises(DefinitionError, match=r"^flow b joins table stats, which is windowed"):
+        subtopologies(topology(paned(USERS), flow("b", ORDERS, joins=(STATS,))))
+
+
+def test_where_a_closing_has_got_is_part_of_what_a_commit_notes() -> None:
+    of_windows = longest_note(["orders"], ["stats"], ["stats"])
+    assert longest_note(["orders"], ["stats"], ["stats"], ["stats"]) > of_windows
 
 
 def test_a_timed_table_is_its_own_flow_s() -> None:

@@ -81,7 +81,7 @@ class Disk:
         self.part.reached(now_ms)
         rung = []
         while self.part.has_due:
-            rung += self.part.fire(FLOW, ring)[1]
+            rung += self.part.fire(FLOW, ring)[0]
         return rung
 
     def restore(self) -> None:
@@ -170,7 +170,7 @@ def test_what_is_due_after_a_long_silence_is_fired_a_part_at_a_time(
     disk.part.reached(10**9)
     fired = []
     while disk.part.has_due:
-        count, _ = disk.part.fire(FLOW, ring)
+        _, count = disk.part.fire(FLOW, ring)
         fired.append(count)
         assert disk.part.has_expired == (fired[-1] > 0)
         disk.commit()
