@@ -1,7 +1,8 @@
 """Sketches: aggregates that answer nearly, from a state that stays small however many events there are.
 
 `distinct` and `quantiles` keep the same state whatever the order of the events and however they were
-merged: it is a function of which values there were, and how often. `top` keeps to its bounds instead.
+merged: it is a function of which values there were, and how often. That of `top` hangs on the order of
+events, as long as values run out of counters, but not on where it was cut.
 Decision 0026 tells where they come from, and why they are our own.
 """
 
@@ -334,8 +335,8 @@ def top(
     What is told stands in the order of `at_least`, then of the values. A state has `counters` values
     at most, as long as these are.
 
-    Events added in their order make the same state however they were cut. Where states of several
-    events are merged, as hopping windows do, it may be another one within the same bounds.
+    Events added in their order make the same state however they were cut, and so do windows of all kinds.
+    Where states of several events are merged, it may be another one within the same bounds.
 
     Raises ValueError if `most` is below 1 or above `counters`.
     """
@@ -370,7 +371,7 @@ def top(
         found = sorted(counts.pairs(), key=lambda each: (-each[1], each[0]))
         return tuple([Frequent(value, count, count + lack) for value, count in found[:most]])
 
-    return Aggregate((0, Counts()), add, merge, result, tuple[int, Counts[Any]], add_many)
+    return Aggregate((0, Counts()), add, merge, result, tuple[int, Counts[Any]], add_many, False)
 
 
 def _heaviest(lack: int, counts: Counts[K], counters: int) -> Tallies[K]:
