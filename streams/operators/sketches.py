@@ -277,7 +277,9 @@ class _DDSketch:
 
     def value(self, bucket: int, halved: int) -> int:
         """Return the middle of a bucket's whole numbers; the first where it reaches over powers of 2."""
-        first = self._least((max(abs(bucket), 1) - 1) << halved)
+        if not bucket:
+            return 0
+        first = self._least((abs(bucket) - 1) << halved)
         last = self._least(abs(bucket) << halved) - 1
         middle = (first + last) // 2 if halved <= self._bits else first
         return middle if bucket > 0 else -middle

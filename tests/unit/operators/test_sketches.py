@@ -235,6 +235,16 @@ def test_buckets_that_do_not_suffice_become_wider_for_all() -> None:
     assert values == pytest.approx((-59 * 3**39, -1, 59 * 3**39), rel=error)
 
 
+def test_numbers_of_any_size_fit_and_keep_their_signs_and_zero() -> None:
+    aggregate: OfAny = quantiles(itself, [0, 0.5, 1], most_buckets=130)
+    values = [0, *(sign * 2**power for power in range(1000) for sign in (-1, 1))]
+    state = aggregate.add_all(aggregate.initial, values)
+    assert len(state[1].keys) <= 130
+    (lowest, median, highest), error = aggregate.result(state)
+    assert (median, error) == (0, 1.0)
+    assert -(2**999) <= lowest < 0 < highest <= 2**999
+
+
 def test_counters_are_never_more_than_was_asked_for() -> None:
     aggregate: OfAny = top(itself, 10)
     values = [n if n % 3 else 7 for n in range(30_000)]
