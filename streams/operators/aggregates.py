@@ -50,7 +50,8 @@ class Aggregate(Generic[E_contra, S, R_co]):
     """How events become one value.
 
     `merge` takes the states of two runs of events, of which the left one came first. It is associative,
-    and `initial` changes nothing in it.
+    and `initial` changes nothing in it. Where it is so but within bounds, `merges_exactly` says it; with
+    the state of one event it is always the same as `add`.
     """
 
     initial: S
@@ -63,6 +64,8 @@ class Aggregate(Generic[E_contra, S, R_co]):
     """What `add` makes of a state and one event after the other, where that can be had for less."""
     numbers: Numbers | None = None
     """The same as numbers, where it is that."""
+    merges_exactly: bool = True
+    """Whether a state merged with that of several events is what `add` makes of them, one after the other."""
 
     def add_all(self, state: S, events: Sequence[E_contra]) -> S:
         """Return a state with one event or more added, in their order."""
@@ -229,8 +232,11 @@ def several(**aggregates: Aggregate[E, Any, Any]) -> Aggregate[E, tuple[Any, ...
 
     state_type = GenericAlias(tuple, tuple(part.state_type for part in parts))
     initial = tuple(part.initial for part in parts)
+    merges_exactly = all(part.merges_exactly for part in parts)
     numbers = _numbers_of_several({name: part.numbers for name, part in aggregates.items()})
-    return Aggregate(initial, add, merge, result, state_type, add_many, numbers)
+    return Aggregate(
+        initial, add, merge, result, state_type, add_many, numbers, merges_exactly=merges_exactly
+    )
 
 
 def _numbers_of_several(parts: Mapping[str, Numbers | None]) -> Numbers | None:

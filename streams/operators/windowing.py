@@ -254,8 +254,13 @@ class WindowAggregation(Aggregation[T, S, R]):
             return False
         if first_ms + self._lives_ms <= turned[-1][1]:
             return False
+        starts_ms = range(first_ms, last_ms + 1, advance_ms)
+        if not aggregate.merges_exactly:
+            for start_ms in starts_ms:
+                changed[start_ms] = aggregate.add_all(changed[start_ms], events)
+            return True
         together, merge = aggregate.add_all(aggregate.initial, events), aggregate.merge
-        for start_ms in range(first_ms, last_ms + 1, advance_ms):
+        for start_ms in starts_ms:
             changed[start_ms] = merge(changed[start_ms], together)
         return True
 

@@ -23,6 +23,7 @@ from streams.operators.aggregates import (
     total,
     variance,
 )
+from streams.operators.sketches import distinct, quantiles, top
 
 
 class Sale(NamedTuple):
@@ -53,6 +54,11 @@ ALL: dict[str, Aggregate[Sale, Any, Any]] = {
         frozenset(), lambda s, e: s | {e.user}, lambda a, b: a | b, len, frozenset[str]
     ),
 }  # fmt: skip
+ALL |= {
+    "distinct": distinct(user),
+    "quantiles": quantiles(cents, [0.5]),
+    "top": top(user, 1),
+}
 ALL["several"] = several(**ALL)
 SALES = [Sale(5, 300, "ada"), Sale(3, 100, "bob"), Sale(5, 200, "cyd"), Sale(3, 100, "dan")]
 
@@ -81,6 +87,9 @@ def result_of(aggregate: Aggregate[Sale, Any, Any], sales: Sequence[Sale]) -> An
         ("last", "cyd", None),
         ("collect", ("ada", "bob", "cyd"), ()),
         ("fold", 4, 0),
+        ("distinct", 4, 0),
+        ("quantiles", ((100,), 1 / 128), None),
+        ("top", (("ada", 1, 1),), ()),
     ],
 )
 def test_what_aggregates_say_of_events_and_of_none(name: str, result: Any, of_nothing: Any) -> None:

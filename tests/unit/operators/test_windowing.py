@@ -59,6 +59,14 @@ def test_hopping_windows_overlap_and_none_begins_below_zero() -> None:
     ]
 
 
+def test_events_of_a_batch_with_the_same_windows_part_where_one_has_closed_between_them() -> None:
+    events = [Event(7, "a", 0), Event(12, "b", 1), Event(8, "a", 2)]
+    one = run(aggregation(HoppingWindows(10, 5, 0)), events)
+    assert one.fired == [("a", 0, 10, (0,))]
+    assert one.rows["a"].windows == (Window(5, (0, 2)),)
+    assert one.late == [Late(events[2], 0, 10, 2)]
+
+
 #   0    5    10   15 16
 #   |---------|      '- now, grace 4: the first one has closed at 14
 #        |--- 1 ---|
