@@ -28,6 +28,7 @@ def group_option(command: F) -> F:
 def of_group(settings: Settings, name: str) -> tuple[Settings, Topology]:
     """Return a group's flows, and the settings as they are for it: with an application id of its own.
 
+    The flows read the topic of orders that the settings name.
     Raises click.BadParameter, which lists the groups that there are.
     """
     from streams.topology import GROUPS, MAIN
@@ -36,9 +37,10 @@ def of_group(settings: Settings, name: str) -> tuple[Settings, Topology]:
         raise click.BadParameter(
             f"there is no group {name!r}, but: {', '.join(GROUPS)}", param_hint="'--group'"
         )
+    topology = GROUPS[name].reading(settings.orders_topic)
     if name == MAIN:
-        return settings, GROUPS[name]
-    return settings.model_copy(update={"app_id": f"{settings.app_id}-{name}"}), GROUPS[name]
+        return settings, topology
+    return settings.model_copy(update={"app_id": f"{settings.app_id}-{name}"}), topology
 
 
 def of_table(settings: Settings, table: str) -> tuple[Settings, Topology]:

@@ -146,6 +146,7 @@ class App(faust.App):
 
         def register(function: Agent) -> Any:
             flow = self._flow_of(function, channel)
+            topic = self._read_by(flow, channel)
 
             @functools.wraps(function)
             async def reading(stream: Any) -> None:
@@ -155,8 +156,8 @@ class App(faust.App):
                     msg = f"agent {flow.name} ended; it must read batches as long as there are any"
                     raise AgentFailedError(msg)
 
-            name = _agent_name(flow, channel)
-            return super(App, self).agent(self._topic(channel), name=name, **options)(reading)
+            name = _agent_name(flow, topic)
+            return super(App, self).agent(self._topic(topic), name=name, **options)(reading)
 
         return register
 
@@ -229,10 +230,15 @@ class App(faust.App):
         if flow is None:
             msg = f"agent {name} is no flow of streams/topology.py, which has {', '.join(self._flows)}"
             raise DefinitionError(msg)
-        if topic not in flow.reads:
+        if self._read_by(flow, topic) not in flow.reads:
             msg = f"agent {name} reads {topic.name}, but streams/topology.py says otherwise"
             raise DefinitionError(msg)
         return flow
+
+    def _read_by(self, flow: Flow, topic: Topic) -> Topic:
+        """Return what a flow reads where its agent names a topic: that, or its twin."""
+        twin = self.topology.twin(topic)
+        return twin if twin is not None and twin in flow.reads else topic
 
     def _check_agents(self) -> None:
         for flow in self._flows.values():

@@ -246,3 +246,20 @@ def test_there_are_late_records_where_there_is_a_timed_table() -> None:
         "out", "visits", "dead-letters", "late-records", "shop-alarms-changelog",
     }  # fmt: skip
     assert "late-records" not in own_topics(topology(flow("a", ORDERS)), "shop")
+
+
+def test_of_twins_one_is_read_and_tasks_are_called_the_same() -> None:
+    again = Topic("again", (), str)
+    made = Topology(
+        (flow("count", ORDERS, keeps=COUNTS), flow("watch", VISITS)),
+        dead_letters="dead-letters",
+        twins=((ORDERS, again),),
+    )
+    assert (made.twin(ORDERS), made.twin(again), made.twin(VISITS)) == (again, ORDERS, None)
+    assert made.reading("orders", "visits", "unknown") is made
+    other = made.reading("again")
+    assert [topic.name for topic in made.inputs] == ["orders", "visits"]
+    assert [topic.name for topic in other.inputs] == ["again", "visits"]
+    assert other.reading("orders") == made
+    assert names(made) == names(other) == {"again": ["count"], "visits": ["watch"]}
+    assert [s.twins for s in subtopologies(other)] == [((again, ORDERS),), ()]
