@@ -20,10 +20,11 @@ def faust(arguments: tuple[str, ...]) -> None:
     """
     from faust.cli.faust import cli
 
+    from commands.groups import of_group
     from config.settings import load_settings
     from streams.app import create_worker
 
-    app = create_worker(load_settings()).app
+    app = create_worker(*of_group(load_settings(), "main")).app
     app.finalize()
     app.worker_init()
     cli.main(args=list(arguments), prog_name="headrace faust", obj=None, app=app)

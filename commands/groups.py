@@ -28,6 +28,7 @@ def group_option(command: F) -> F:
 def of_group(settings: Settings, name: str) -> tuple[Settings, Topology]:
     """Return a group's flows, and the settings as they are for it: with an application id of its own.
 
+    The flows read the topic of orders that the settings name.
     Raises click.BadParameter, which lists the groups that there are.
     """
     from streams.topology import GROUPS, MAIN
@@ -38,7 +39,7 @@ def of_group(settings: Settings, name: str) -> tuple[Settings, Topology]:
         )
     if name != MAIN:
         settings = settings.model_copy(update={"app_id": f"{settings.app_id}-{name}"})
-    return settings, GROUPS[name].of(settings.app_id)
+    return settings, GROUPS[name].reading(settings.orders_topic).of(settings.app_id)
 
 
 def of_table(settings: Settings, table: str) -> tuple[Settings, Topology]:

@@ -338,5 +338,7 @@ def _offsets(sources: Mapping[str, int]) -> str:
     from commands.printing import in_order
     from streams.topology import GROUPS
 
-    inputs = [topic.name for topology in GROUPS.values() for topic in topology.inputs]
+    groups = GROUPS.values()
+    inputs = [topic.name for topology in groups for topic in topology.inputs]
+    inputs += [twin.name for topology in groups for _, twin in topology.twins]
     return ", ".join(f"{topic} {at:,}" for topic, at in in_order(sources, inputs).items())

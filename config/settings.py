@@ -80,6 +80,7 @@ Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:_-]+$", max_lengt
 # Absolute: a child process may run elsewhere.
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 Guarantee = Literal["exactly_once", "at_least_once"]
+OrdersTopic = Literal["orders", "orders-deduplicated"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -159,6 +160,7 @@ class Settings(BaseSettings):
     processing_guarantee: Guarantee = Field(
         "exactly_once", description="exactly_once or at_least_once"
     )
+    orders_topic: OrdersTopic = Field("orders", description="orders or orders-deduplicated")
     high_value_amount: Decimal = Field(
         Decimal(1000),
         ge=0,

@@ -34,6 +34,7 @@ USERS = Topic(
     key=_user_id,
 )
 PAYMENTS = Topic("payments", events=(events.PaymentCompleted, events.PaymentFailed), key=_user_id)
+ORDERS_DEDUPLICATED = Topic("orders-deduplicated", events=ORDERS.events, key=_user_id)
 HIGH_VALUE_ORDERS = Topic("high-value-orders", events=(events.OrderHighValue,), key=_user_id)
 VIP_UPGRADES = Topic("vip-upgrades", events=(events.UserVipUpgraded,), key=_user_id)
 ENRICHED_ORDERS = Topic("enriched-orders", events=(events.OrderEnriched,), key=_user_id)

@@ -6,6 +6,8 @@ from agents.order_payments import agent as order_payments
 from agents.order_payments import rules as order_payments_rules
 from agents.order_stats import agent as order_stats
 from agents.order_stats import rules as order_stats_rules
+from agents.orders_deduplicated import agent as orders_deduplicated
+from agents.orders_deduplicated import rules as orders_deduplicated_rules
 from agents.spending_spikes import agent as spending_spikes
 from agents.spending_spikes import rules as spending_spikes_rules
 from agents.user_order_minutes import agent as user_order_minutes
@@ -22,6 +24,7 @@ from streams.topics import (
     ORDER_PAYMENTS,
     ORDER_STATS,
     ORDERS,
+    ORDERS_DEDUPLICATED,
     PAYMENTS,
     SPENDING_SPIKES,
     UNPAID_ORDERS,
@@ -52,9 +55,22 @@ WINDOW_FLOWS = (
 )
 # fmt: on
 
-TOPOLOGY = Topology(FLOWS, dead_letters=DEAD_LETTERS)
-WINDOWS = Topology(WINDOW_FLOWS, dead_letters="windows-dead-letters", late_records=LATE_RECORDS)
+# What other groups may read in place of `orders`: see HEADRACE_ORDERS_TOPIC.
+# fmt: off
+DEDUPLICATION_FLOWS = (
+    Flow(orders_deduplicated.register, "orders_deduplicated", reads=(ORDERS,), keeps=timed.ORDERS_PASSED, fires=orders_deduplicated_rules.forget, emits=ORDERS_DEDUPLICATED),
+)
+# fmt: on
+
+_TWINS = ((ORDERS, ORDERS_DEDUPLICATED),)
+TOPOLOGY = Topology(FLOWS, dead_letters=DEAD_LETTERS, twins=_TWINS)
+WINDOWS = Topology(
+    WINDOW_FLOWS, dead_letters="windows-dead-letters", late_records=LATE_RECORDS, twins=_TWINS
+)
+DEDUPLICATION = Topology(
+    DEDUPLICATION_FLOWS, dead_letters="deduplication-dead-letters", late_records=LATE_RECORDS
+)
 
 MAIN = "main"
-GROUPS = {MAIN: TOPOLOGY, "windows": WINDOWS}
+GROUPS = {MAIN: TOPOLOGY, "windows": WINDOWS, "deduplication": DEDUPLICATION}
 """Flows with workers, commits and state of their own, by name: what waits for others goes beside MAIN."""

@@ -7,6 +7,7 @@ import msgspec
 from streams.engine.definitions import PaneTable, TimedTable
 from streams.events import DEFAULT_CURRENCY, Envelope, OrderCreated, PaymentCompleted
 from streams.operators.aggregates import count, fold, highest, several, total
+from streams.operators.deduplication import Deduplication, passed_codec
 from streams.operators.joins import StreamJoin, pending_codec
 from streams.operators.panes import PaneAggregation
 from streams.operators.sessions import SessionAggregation, SessionWindows
@@ -146,3 +147,18 @@ class Spending(msgspec.Struct, frozen=True, gc=False):
 
 
 SPENDING_SPIKES: Final = TimedTable("spending_spikes", *row_codec(Spending))
+
+# --- orders_deduplicated --------------------------------------------------------------------------
+
+
+def _event_key(event: Any) -> str:
+    """Return what tells events apart: equal ids of two users are two events, whichever partition has them."""
+    return msgspec.json.encode((event.data.user_id, event.event_id)).decode()
+
+
+# An event may be an hour ahead of Kafka's time (HEADRACE_MAX_AHEAD_MS): what comes in time beside
+# one is not late.
+FIRST_OF_ORDERS: Final = Deduplication(
+    within_ms=60 * _MINUTE_MS, grace_ms=5 * _MINUTE_MS, id_of=_event_key
+)
+ORDERS_PASSED: Final = TimedTable("orders_passed", *passed_codec())

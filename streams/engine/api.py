@@ -33,6 +33,8 @@ class Batch(Protocol):
     ) -> None:
         """Call `rule(events, *mappings, **params)` and take the derived events that it yields.
 
+        An event of the batch that it yields itself is passed on, its value byte by byte as it was read.
+
         Each table is bound to the task's part of it: a mapping from key to row, or the columns of one
         that is kept in columns. Where one of the flow's tables is joined, what it holds depends on the
         event: the rule goes through its events once, and uses the table while it is at each. All that a

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError, TooLargeError
+from streams.engine.outgoing import Source
 from streams.engine.pane_part import PanePart
 from streams.engine.records import Outgoing, Reason
 from streams.engine.table import Turn
@@ -60,8 +61,10 @@ class Workplace(Protocol):
     def timed_part(self, flow: Flow) -> TimedPart[Any] | PanePart[Any] | None:
         """Return the task's part of the table that a flow keeps, if stream time closes something of it."""
 
-    def encode(self, flow: Flow, events: Iterable[Event]) -> dict[str, list[Outgoing]]:
-        """Return derived events as records, by topic. Raises TooLargeError."""
+    def encode(
+        self, flow: Flow, events: Iterable[Event], source: Source | None
+    ) -> dict[str, list[Outgoing]]:
+        """Return derived events, and those passed on, as records, by topic. Raises TooLargeError."""
 
 
 class Batch:
@@ -72,8 +75,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_by_type", "_own_turns_ms", "_prepared", "_running", "_turns_ms", "_workplace", "events",
-        "failures", "fatal", "finished", "outputs", "partition", "topic",
+        "_by_type", "_own_turns_ms", "_prepared", "_running", "_source", "_turns_ms", "_workplace",
+        "events", "failures", "fatal", "finished", "outputs", "partition", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +101,7 @@ class Batch:
         self._by_type: dict[type[Any], Sequence[Any]] = {}
         self._prepared: dict[tuple[type[Any], Callable[..., Any]], Any] = {}
         self._workplace = workplace
+        self._source: Source | None = Source(topic, piece.events, piece.indexes, piece.run)
 
     def of(self, event_type: type[E]) -> Sequence[E]:
         """Return the events of exactly this type, in their order."""
@@ -134,7 +138,7 @@ class Batch:
             derived = rule(given, *parts, **params)
             if derived is not None:
                 of_flow = self.outputs.setdefault(flow.name, {})
-                for topic, records in self._workplace.encode(flow, derived).items():
+                for topic, records in self._workplace.encode(flow, derived, self._source).items():
                     of_flow.setdefault(topic, []).extend(records)
         except TooLargeError as error:
             self.failures.setdefault(flow.name, Failure(flow, error, Reason.TOO_LARGE))
@@ -204,6 +208,7 @@ class Batch:
         twice the time.
         """
         self.events = ()
+        self._source = None
         self._by_type.clear()
         self._prepared.clear()
         self.outputs.clear()

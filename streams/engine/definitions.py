@@ -209,11 +209,16 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The flows of one group: what one application id processes in one transaction a task."""
+    """The flows of one group: what one application id processes in one transaction a task.
+
+    `twins` are pairs of topics that hold the same events, of which the group reads one or the other: that
+    which its flows say, unless `reading` says otherwise. Agents name the one that flows say.
+    """
 
     flows: tuple[Flow, ...]
     dead_letters: str
     late_records: str = "late-records"
+    twins: tuple[tuple[Topic, Topic], ...] = ()
     tables: tuple[Table[Any], ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -221,8 +226,24 @@ class Topology:
 
     def of(self, application_id: str) -> "Topology":
         """Return the flows as an application runs them: with the names of its repartition topics."""
-        flows = tuple(flow.of(application_id) for flow in self.flows)
-        return Topology(flows, self.dead_letters, self.late_records)
+        return replace(self, flows=tuple(flow.of(application_id) for flow in self.flows))
+
+    def twin(self, topic: Topic) -> Topic | None:
+        """Return the topic that may be read in place of this one, if there is one."""
+        for one, other in self.twins:
+            if topic in {one, other}:
+                return other if topic == one else one
+        return None
+
+    def reading(self, *names: str) -> "Topology":
+        """Return the topology that reads the topics of these names where a flow reads their twins."""
+
+        def chosen(topic: Topic) -> Topic:
+            twin = self.twin(topic)
+            return topic if twin is None or twin.name not in names else twin
+
+        flows = tuple(replace(flow, reads=tuple(map(chosen, flow.reads))) for flow in self.flows)
+        return self if flows == self.flows else replace(self, flows=flows)
 
     @property
     def tells_late(self) -> bool:

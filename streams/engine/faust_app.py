@@ -145,10 +145,10 @@ class App(faust.App):
             msg = f"@app.agent takes a Topic of streams/topics.py, not {channel!r}"
             raise DefinitionError(msg)
 
-        topic = channel.of(self._application_id)
-
         def register(function: Agent) -> Any:
-            flow = self._flow_of(function, topic)
+            named = channel.of(self._application_id)
+            flow = self._flow_of(function, named)
+            topic = self._read_by(flow, named)
 
             @functools.wraps(function)
             async def reading(stream: Any) -> None:
@@ -232,10 +232,15 @@ class App(faust.App):
         if flow is None:
             msg = f"agent {name} is no flow of streams/topology.py, which has {', '.join(self._flows)}"
             raise DefinitionError(msg)
-        if topic not in flow.reads:
+        if self._read_by(flow, topic) not in flow.reads:
             msg = f"agent {name} reads {topic.name}, but streams/topology.py says otherwise"
             raise DefinitionError(msg)
         return flow
+
+    def _read_by(self, flow: Flow, topic: Topic) -> Topic:
+        """Return what a flow reads where its agent names a topic: that, or its twin."""
+        twin = self.topology.twin(topic)
+        return twin if twin is not None and twin in flow.reads else topic
 
     def _check_agents(self) -> None:
         for flow in self._flows.values():

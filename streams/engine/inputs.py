@@ -18,6 +18,7 @@ from streams.engine.errors import KafkaUnavailableError, StateMismatchError
 from streams.engine.notes import noted
 from streams.engine.records import TopicPartition
 from streams.engine.task import Task
+from streams.errors import AccessDeniedError
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,33 @@ async def look_at_inputs(task: Task, partitions: int) -> dict[str, str]:
         if topics[tp.topic].partitions != partitions:
             raise _other_partitions(tp.topic, topics[tp.topic].partitions, partitions)
     return {name: state.topic_id for name, state in topics.items() if state.topic_id}
+
+
+async def refuse_twins(task: Task, committed: Collection[TopicPartition], partitions: int) -> None:
+    """Raise StateMismatchError if the group has read a twin of an input of which this task has read nothing.
+
+    The tables hold the twin's records, and would count them again; its offsets say nothing of the input.
+    Of any partition: members that are set up differently would each read another topic of the two.
+    """
+    twins = {
+        TopicPartition(twin.name, partition): topic.name
+        for topic, twin in task.subtopology.twins
+        if TopicPartition(topic.name, task.partition) not in committed
+        for partition in range(partitions)
+    }
+    if not twins:
+        return
+    try:
+        read = await task.cluster.committed(twins)
+    except AccessDeniedError:  # who may not see a topic has not read it
+        return
+    for source in read:
+        raise StateMismatchError(
+            f"group {task.config.application_id} has read {source.topic} so far, and is to read "
+            f"{twins[source]} in its place: its tables hold the records of the one, and would count those of "
+            f"the other again; nothing was changed. Let it read {source.topic}; or start afresh with another "
+            f"HEADRACE_APP_ID"
+        )
 
 
 def positions(

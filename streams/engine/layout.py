@@ -33,7 +33,8 @@ REPARTITION_CONFIG: Final = {"retention.ms": "-1", "segment.bytes": str(50 << 20
 class Subtopology:
     """Flows that share inputs or tables: what moves between workers together.
 
-    Its name is its alphabetically first input, so that adding flows elsewhere does not rename it.
+    Its name is its alphabetically first input, so that adding flows elsewhere does not rename it. Twins
+    of inputs count: whichever of two is read, tasks have the same names, and fence each other.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Subtopology:
     tables: tuple[Table[Any], ...]
     joined: tuple[Table[Any], ...] = ()
     """Those of the tables that a flow joins."""
+    twins: tuple[tuple[Topic, Topic], ...] = ()
+    """Inputs, each with the topic that may be read in its place."""
 
     @property
     def between(self) -> tuple[RepartitionTopic, ...]:
@@ -211,7 +214,9 @@ def _subtopology(topology: Topology, flows: Iterable[Flow]) -> Subtopology:
     inputs = tuple(t for t in topology.inputs if any(t in flow.reads for flow in ordered))
     tables = tuple(t for t in topology.tables if any(flow.keeps is t for flow in ordered))
     joined = tuple(t for t in tables if any(t in flow.joins for flow in ordered))
-    made = Subtopology(min(t.name for t in inputs), ordered, inputs, tables, joined)
+    twins = tuple((t, twin) for t in inputs if (twin := topology.twin(t)) is not None)
+    name = min(t.name for t in (*inputs, *(twin for _, twin in twins)))
+    made = Subtopology(name, ordered, inputs, tables, joined, twins)
     _check_note(made)
     return made
 

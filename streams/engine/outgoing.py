@@ -1,40 +1,67 @@
 """Derived events and rows as they are sent and stored: keys, values, and none above the broker's limit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import add
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError, TooLargeError
-from streams.engine.records import NO_HEADERS, EncodedRow, Outgoing
+from streams.engine.records import NO_HEADERS, EncodedRow, Outgoing, Run
 
 # Amounts beyond 2**53 cents are Decimals; the contract wants them as JSON numbers.
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def derived_records(flow: Flow, events: Sequence[Event], longest: int) -> dict[str, list[Outgoing]]:
-    """Return a flow's derived events as records, by topic. Raises TooLargeError, and DefinitionError."""
+class Source(NamedTuple):
+    """Events of a topic as they were read: `events[i]` is record `indexes[i]` of the run."""
+
+    topic: Topic
+    events: Sequence[Any]
+    indexes: Sequence[int]
+    run: Run
+
+    def values(self, events: Sequence[Any]) -> Iterator[bytes]:
+        """Yield the value of each event: of one of these, the very object, the bytes that were read."""
+        at = dict(zip(map(id, self.events), self.indexes, strict=True))
+        values = self.run.values
+        for event in events:
+            index = at.get(id(event))
+            yield _encode(event) if index is None else cast("bytes", values[index])
+
+
+def derived_records(
+    flow: Flow, events: Sequence[Event], longest: int, source: Source | None = None
+) -> dict[str, list[Outgoing]]:
+    """Return what a flow emits as records, by topic. Raises TooLargeError, and DefinitionError.
+
+    An event of the source is passed on byte by byte: with all that nobody here knows of it.
+    """
     if not events:
         return {}
     if len(flow.outputs) == 1:
         [topic] = flow.outputs
-        return {topic.name: _records(topic, events, longest)}
+        return {topic.name: _records(topic, events, longest, source)}
     by_topic: dict[Topic, list[Event]] = {}
     for event in events:
         by_topic.setdefault(_topic_of(flow, event), []).append(event)
-    return {topic.name: _records(topic, some, longest) for topic, some in by_topic.items()}
+    return {topic.name: _records(topic, some, longest, source) for topic, some in by_topic.items()}
 
 
-def _records(topic: Topic, events: Sequence[Event], longest: int) -> list[Outgoing]:
+def _records(
+    topic: Topic, events: Sequence[Event], longest: int, source: Source | None
+) -> list[Outgoing]:
     # By columns: a loop over the events takes a third more, and one flow sends an event for each order.
     try:
         keys = list(map(str.encode, map(topic.key, events)))
     except TypeError:
         raise _wrong_key(topic, events) from None
-    values = list(map(_encode, events))
+    if source is None or set(topic.events).isdisjoint(source.topic.events):
+        values = list(map(_encode, events))
+    else:
+        values = list(source.values(events))
     sizes = list(map(add, map(len, keys), map(len, values)))
     if (largest := max(sizes)) > longest:
         event_id = events[sizes.index(largest)].event_id[:100]

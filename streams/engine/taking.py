@@ -22,7 +22,7 @@ from streams.engine.errors import (
     StoreLockedError,
 )
 from streams.engine.failpoints import Step, reach
-from streams.engine.inputs import look_at_inputs, positions
+from streams.engine.inputs import look_at_inputs, positions, refuse_twins
 from streams.engine.metrics import RESTORED_RECORDS
 from streams.engine.notes import Note, Stand, noted
 from streams.engine.parts import part_of
@@ -56,6 +56,7 @@ async def take(task: Task, memory: StoreMemory, partitions: int) -> dict[TopicPa
     # 2. The committed offsets: nobody can move them now but this owner.
     async with asyncio.timeout(task.config.take_timeout_s):
         committed = await task.cluster.committed(task.inputs)
+        await refuse_twins(task, committed, partitions)
         topic_ids = await look_at_inputs(task, partitions)
         changelog_ids = await look_at_changelogs(task)
         newest = noted(committed.values())

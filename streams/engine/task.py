@@ -30,7 +30,7 @@ from streams.engine.errors import (
 )
 from streams.engine.layout import Subtopology
 from streams.engine.meters import Meters
-from streams.engine.outgoing import derived_records, encoded_rows
+from streams.engine.outgoing import Source, derived_records, encoded_rows
 from streams.engine.pane_part import PanePart
 from streams.engine.parts import Part, TimeBoundPart
 from streams.engine.progress import Restoring
@@ -255,9 +255,11 @@ class Task:
         msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
         raise DefinitionError(msg)
 
-    def encode(self, flow: Flow, events: Iterable[Event]) -> dict[str, list[Outgoing]]:
-        """Return derived events as records, by topic. Raises TooLargeError."""
-        return derived_records(flow, list(events), self.longest)
+    def encode(
+        self, flow: Flow, events: Iterable[Event], source: Source | None = None
+    ) -> dict[str, list[Outgoing]]:
+        """Return derived events, and those passed on, as records, by topic. Raises TooLargeError."""
+        return derived_records(flow, list(events), self.longest, source)
 
     # -- how a batch ends -----------------------------------------------------------------------
 

@@ -78,3 +78,19 @@ async def caught_up(
         await until(is_there, deadline_s=deadline_s)
     finally:
         await admin.close()
+
+
+async def committed_records(
+    client: Mapping[str, Any], group: str, topics: Iterable[str], partitions: int
+) -> int:
+    """Return how many records of the topics a group has committed."""
+    admin = AIOKafkaAdminClient(**client)
+    await admin.start()
+    try:
+        wanted = [TopicPartition(topic, n) for topic in topics for n in range(partitions)]
+        found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+    except KafkaError:  # a group that nobody has asked for yet has no coordinator
+        return 0
+    finally:
+        await admin.close()
+    return sum(max(0, each.offset) for each in found.values())

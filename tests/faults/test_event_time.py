@@ -13,15 +13,13 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from demo.generator import TopicKeyValue
 from demo.readback import Records, read_topics
 from streams.broker import EmbeddedKafka
 from streams.prepare import prepare_topics
 from streams.topology import WINDOWS
-from tests.broker.groups import caught_up, send
+from tests.broker.groups import caught_up, committed_records, send
 from tests.event_time import Outcome, expected, in_order, late_line
 from tests.faults.workers import WorkerProcess
 from tests.waiting import until
@@ -70,20 +68,6 @@ def _event(kind: str, number: int, at_ms: int, data: dict[str, Any]) -> bytes:
         "data": data,
     }
     return json.dumps(event).encode()
-
-
-async def _committed(client: dict[str, Any]) -> int:
-    """Return how many records of the inputs the group has committed."""
-    admin = AIOKafkaAdminClient(**client)
-    await admin.start()
-    try:
-        wanted = [TopicPartition(topic, n) for topic in INPUTS for n in range(PARTITIONS)]
-        found = await admin.list_consumer_group_offsets(GROUP, partitions=wanted)
-    except KafkaError:  # a group that nobody has asked for yet has no coordinator
-        return 0
-    finally:
-        await admin.close()
-    return sum(max(0, each.offset) for each in found.values())
 
 
 async def _counted(table: str, bootstrap: str) -> int:
@@ -144,12 +128,12 @@ async def test_workers_that_are_killed_tell_each_window_once(tmp_path: Path, see
                 least = RECORDS * kill // (KILLS + 2)
 
                 async def is_so_far(least: int = least) -> bool:
-                    return await _committed(client) >= least
+                    return await committed_records(client, GROUP, INPUTS, PARTITIONS) >= least
 
                 await until(is_so_far, deadline_s=90)
                 victim = chance.choice(workers)
                 victim.kill()
-                assert await _committed(client) < RECORDS
+                assert await committed_records(client, GROUP, INPUTS, PARTITIONS) < RECORDS
                 victim.start("--group", "windows")
             await caught_up(client, GROUP, INPUTS, PARTITIONS)
             counted = [await _counted(table.name, kafka.bootstrap) for table in WINDOWS.tables]

@@ -3,20 +3,26 @@
 import pytest
 
 from commands import demo
-from commands.groups import of_table
+from commands.groups import every_group, of_group, of_table
 from config.settings import load_settings
 from demo.watched import WATCHED
-from streams.topology import GROUPS, TOPOLOGY
+from streams.topics import ORDERS, ORDERS_DEDUPLICATED
+from streams.topology import DEDUPLICATION, GROUPS, TOPOLOGY
 
 
 @pytest.mark.parametrize(
     ("table", "app_id"),
-    [("users", "shop"), ("user_sessions", "shop-windows"), ("no_such_table", "shop")],
+    [
+        ("users", "shop"),
+        ("user_sessions", "shop-windows"),
+        ("orders_passed", "shop-deduplication"),
+        ("no_such_table", "shop"),
+    ],
 )
 def test_a_table_tells_its_group(table: str, app_id: str) -> None:
     settings, topology = of_table(load_settings(app_id="shop"), table)
     assert settings.app_id == app_id
-    assert topology is (GROUPS["windows"] if app_id == "shop-windows" else TOPOLOGY)
+    assert topology is GROUPS[app_id.partition("-")[2] or "main"]
 
 
 def test_no_two_groups_keep_tables_of_one_name() -> None:
@@ -26,3 +32,17 @@ def test_no_two_groups_keep_tables_of_one_name() -> None:
 
 def test_the_demo_offers_the_groups_that_it_can_show() -> None:
     assert tuple(WATCHED) == demo.GROUPS
+
+
+def test_other_groups_read_the_deduplicated_orders_if_they_are_told_to() -> None:
+    settings = load_settings(orders_topic="orders-deduplicated")
+    for (_, topology), usual in zip(every_group(settings), GROUPS.values(), strict=True):
+        told = [ORDERS if t == ORDERS_DEDUPLICATED else t for t in topology.inputs]
+        assert sorted(t.name for t in told) == sorted(t.name for t in usual.inputs)
+        assert (ORDERS in topology.inputs) is (usual is DEDUPLICATION)
+        assert (ORDERS_DEDUPLICATED in topology.inputs) is (usual is not DEDUPLICATION)
+        assert [flow.name for flow in topology.flows] == [flow.name for flow in usual.flows]
+
+
+def test_without_that_nothing_is_another() -> None:
+    assert of_group(load_settings(), "main")[1] is TOPOLOGY

@@ -56,6 +56,7 @@ def test_every_setting_has_the_name_that_was_promised() -> None:
         "HEADRACE_PARTITIONS",
         "HEADRACE_COMMIT_INTERVAL_MS",
         "HEADRACE_PROCESSING_GUARANTEE",
+        "HEADRACE_ORDERS_TOPIC",
         "HEADRACE_HIGH_VALUE_AMOUNT",
         "HEADRACE_VIP_ORDERS",
         "HEADRACE_STANDBY_REPLICAS",

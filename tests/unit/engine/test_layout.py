@@ -310,3 +310,20 @@ def test_a_repartition_topic_is_the_application_s_own_and_lies_between_two_tasks
 def test_a_key_s_partition_is_the_same_for_ever() -> None:
     partitions = [BY_PRICE.partition_of(key, 4) for key in (b"", b"5", b"ada", "ö".encode())]
     assert partitions == [0, 2, 0, 3]
+
+
+def test_of_twins_one_is_read_and_tasks_are_called_the_same() -> None:
+    again = Topic("again", (), str)
+    made = Topology(
+        (flow("count", ORDERS, keeps=COUNTS), flow("watch", VISITS)),
+        dead_letters="dead-letters",
+        twins=((ORDERS, again),),
+    )
+    assert (made.twin(ORDERS), made.twin(again), made.twin(VISITS)) == (again, ORDERS, None)
+    assert made.reading("orders", "visits", "unknown") is made
+    other = made.reading("again")
+    assert [topic.name for topic in made.inputs] == ["orders", "visits"]
+    assert [topic.name for topic in other.inputs] == ["again", "visits"]
+    assert other.reading("orders") == made
+    assert names(made) == names(other) == {"again": ["count"], "visits": ["watch"]}
+    assert [s.twins for s in subtopologies(other)] == [((again, ORDERS),), ()]

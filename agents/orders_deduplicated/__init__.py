@@ -1,0 +1,1 @@
+"""orders → orders-deduplicated: the same events, each id once within an hour."""
