@@ -2,12 +2,15 @@
 
 from agents.enriched_orders import agent as enriched_orders
 from agents.high_value_orders import agent as high_value_orders
+from agents.order_lines import agent as order_lines
 from agents.order_payments import agent as order_payments
 from agents.order_payments import rules as order_payments_rules
 from agents.order_stats import agent as order_stats
 from agents.order_stats import rules as order_stats_rules
 from agents.orders_deduplicated import agent as orders_deduplicated
 from agents.orders_deduplicated import rules as orders_deduplicated_rules
+from agents.product_sales import agent as product_sales
+from agents.product_sales import rules as product_sales_rules
 from agents.spending_spikes import agent as spending_spikes
 from agents.spending_spikes import rules as spending_spikes_rules
 from agents.user_order_minutes import agent as user_order_minutes
@@ -21,11 +24,13 @@ from streams.topics import (
     ENRICHED_ORDERS,
     HIGH_VALUE_ORDERS,
     LATE_RECORDS,
+    ORDER_LINES,
     ORDER_PAYMENTS,
     ORDER_STATS,
     ORDERS,
     ORDERS_DEDUPLICATED,
     PAYMENTS,
+    PRODUCT_SALES,
     SPENDING_SPIKES,
     UNPAID_ORDERS,
     USER_SESSIONS,
@@ -33,7 +38,7 @@ from streams.topics import (
     VIP_UPGRADES,
 )
 from tables import definitions as tables
-from tables import timed
+from tables import sales, timed
 
 # fmt: off
 FLOWS = (
@@ -62,6 +67,14 @@ DEDUPLICATION_FLOWS = (
 )
 # fmt: on
 
+# By product: orders of all partitions meet in a task of their product's own.
+# fmt: off
+SALES_FLOWS = (
+    Flow(order_lines.register, "order_lines", reads=(ORDERS,), emits=ORDER_LINES),
+    Flow(product_sales.register, "product_sales", reads=(ORDER_LINES,), keeps=sales.PRODUCT_SALES, fires=product_sales_rules.close, emits=PRODUCT_SALES),
+)
+# fmt: on
+
 _TWINS = ((ORDERS, ORDERS_DEDUPLICATED),)
 TOPOLOGY = Topology(FLOWS, dead_letters=DEAD_LETTERS, twins=_TWINS)
 WINDOWS = Topology(
@@ -70,7 +83,10 @@ WINDOWS = Topology(
 DEDUPLICATION = Topology(
     DEDUPLICATION_FLOWS, dead_letters="deduplication-dead-letters", late_records=LATE_RECORDS
 )
+SALES = Topology(
+    SALES_FLOWS, dead_letters="sales-dead-letters", late_records=LATE_RECORDS, twins=_TWINS
+)
 
 MAIN = "main"
-GROUPS = {MAIN: TOPOLOGY, "windows": WINDOWS, "deduplication": DEDUPLICATION}
+GROUPS = {MAIN: TOPOLOGY, "windows": WINDOWS, "deduplication": DEDUPLICATION, "sales": SALES}
 """Flows with workers, commits and state of their own, by name: what waits for others goes beside MAIN."""

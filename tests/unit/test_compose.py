@@ -76,7 +76,7 @@ class TestFile:
         core = [name for name, service in SERVICES.items() if "profiles" not in service]
         assert core == ["kafka", ONE_SHOT, "worker-1", "worker-2"]
         profiles = {p for s in SERVICES.values() for p in s.get("profiles", [])}
-        assert profiles == {"deduplication", "generator", "ui", "windows"}
+        assert profiles == {"deduplication", "generator", "sales", "ui", "windows"}
 
 
 class TestRights:

@@ -1,0 +1,1 @@
+"""orders → the repartition topic order-lines: each order's lines, by product."""

@@ -1,0 +1,1 @@
+"""order-lines → product-sales: what was sold of each product in windows of five minutes, one each minute."""

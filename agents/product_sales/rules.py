@@ -1,0 +1,40 @@
+"""What was sold of a product in hopping windows, told once each window has closed (docs/contract.md)."""
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from streams.events import amount_of
+from streams.operators.timed import Fired, TimedRows
+from streams.operators.windowing import Open, Windowed
+from streams.sales import OrderLine, ProductSalesData, ProductSold
+from tables.sales import SALES
+
+Row: TypeAlias = Open[Any]
+
+
+def take_lines(lines: Iterable[OrderLine], rows: TimedRows[Row]) -> None:
+    """Add order lines to their products' windows."""
+    SALES.add(lines, rows)
+
+
+def close(product_id: str, row: Row, now_ms: int) -> Fired[Row, ProductSold]:
+    """Return the windows of a product that are open still, and an event for each that has closed."""
+    left, closed = SALES.fire(product_id, row, now_ms)
+    return left, list(map(_sold, closed))
+
+
+def _sold(window: Windowed[Any]) -> ProductSold:
+    product_id, start_ms, end_ms, did = window
+    [p95_cents] = did["line_cents"].values
+    return ProductSold.of(
+        ProductSalesData(
+            product_id=product_id,
+            window_start=start_ms,
+            window_end=end_ms,
+            lines=did["lines"],
+            units=did["units"],
+            revenue=amount_of(did["cents"]),
+            buyers=did["buyers"],
+            line_amount_p95=amount_of(p95_cents),
+        )
+    )
