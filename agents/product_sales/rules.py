@@ -20,10 +20,11 @@ def take_lines(lines: Iterable[OrderLine], rows: TimedRows[Row]) -> None:
 def close(product_id: str, row: Row, now_ms: int) -> Fired[Row, ProductSold]:
     """Return the windows of a product that are open still, and an event for each that has closed."""
     left, closed = SALES.fire(product_id, row, now_ms)
-    return left, list(map(_sold, closed))
+    return left, list(map(sold, closed))
 
 
-def _sold(window: Windowed[Any]) -> ProductSold:
+def sold(window: Windowed[Any]) -> ProductSold:
+    """Return the event of a product's window."""
     product_id, start_ms, end_ms, did = window
     [p95_cents] = did["line_cents"].values
     return ProductSold.of(

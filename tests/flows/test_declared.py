@@ -1,0 +1,175 @@
+"""Flows that are declared: what becomes of a stream, step by step."""
+
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from config.settings import load_settings
+from streams.declared import Windows, stream
+from streams.engine.definitions import Flow, RepartitionTopic, Topic, Topology
+from streams.events import OrderCreated, OrderPaid
+from streams.operators.aggregates import collect, count, total
+from streams.operators.sessions import SessionWindows
+from streams.operators.sliding import SlidingWindows
+from streams.operators.windowing import Emits, HoppingWindows, Windowed
+from streams.operators.windows import TumblingWindows
+from streams.testing import Driver
+from streams.topics import ORDERS, USERS
+from streams.topology import TOPOLOGY
+from tables.definitions import USERS as USER_ROWS
+from tables.definitions import User
+from tests.flows.stories import NOW_MS, KeyValue, event_of, order, user_event
+
+
+class Note(msgspec.Struct, frozen=True, tag="note", tag_field="event_type"):
+    """What the flows here tell."""
+
+    event_id: str
+    timestamp: int
+    text: str
+
+
+NOTES = Topic("notes", events=(Note,), key=attrgetter("text"))
+BY_TEXT = RepartitionTopic("by-text", events=(Note,), key=attrgetter("text"))
+_user = attrgetter("data.user_id")
+
+
+def noted(event: Any) -> Note:
+    return Note(event.event_id, event.timestamp, f"{event.data.user_id} {event.data.amount:g}")
+
+
+def with_country(event: OrderCreated, user: User | None) -> Note:
+    return Note(event.event_id, event.timestamp, str(user and user.country))
+
+
+def of_window(window: Windowed[Any]) -> Note:
+    start_ms, end_ms = window.start_ms - NOW_MS, window.end_ms - NOW_MS
+    return Note(window.key, window.end_ms, f"{window.key} [{start_ms}, {end_ms}] {window.value}")
+
+
+def cents(event: OrderCreated) -> int:
+    return round(event.data.amount * 100)
+
+
+def is_large(event: OrderCreated) -> bool:
+    return event.data.amount >= 10
+
+
+def texts(
+    flows: tuple[Flow, ...], folder: Path, *records: KeyValue, users: tuple[KeyValue, ...] = ()
+) -> list[str]:
+    """Return what flows tell of orders."""
+    topology = Topology(flows, dead_letters="dead-letters")
+    with Driver(topology, load_settings(data_dir=folder), partitions=1) as driver:
+        if users:
+            driver.pipe(USERS, users)
+        driver.pipe(ORDERS, records)
+        assert driver.sent("dead-letters") == []
+        return [event_of(sent)["text"] for sent in driver.sent(NOTES.name)]
+
+
+def test_events_are_left_out_made_into_others_and_sent_on(tmp_path: Path) -> None:
+    flows = (
+        stream(ORDERS, OrderCreated)
+        .where(is_large)
+        .flat_map(lambda event: [event] * int(event.data.amount // 10))
+        .map(noted)
+        .where(lambda note: not note.text.endswith("30"))
+        .to("notes", NOTES)
+    )
+    amounts = enumerate([5, 10, 20, 30])
+    told = texts(flows, tmp_path, *(order(n, amount=amount) for n, amount in amounts))
+    assert told == ["ada 10", "ada 20", "ada 20"]
+
+
+@pytest.mark.parametrize(("kind", "told"), [("inner", ["PT"]), ("left", ["PT", "None"])])
+def test_a_stream_is_joined_with_a_table_as_of_each_event_s_turn(
+    kind: Any, told: list[str], tmp_path: Path
+) -> None:
+    flows = (
+        TOPOLOGY.flows[0],
+        *stream(ORDERS, OrderCreated)
+        .join(USER_ROWS, with_country, key=_user, kind=kind)
+        .to("noted", NOTES),
+    )
+    users = (
+        user_event("registered", 0, username="ada", email="a@example.org", country="PT"),
+        user_event("updated", 9, country="BR"),
+    )
+    records = [order(1, at_ms=5), order(2, at_ms=6, user="bob")]
+    assert texts(flows, tmp_path, *records, users=users) == told
+
+
+def test_events_go_on_by_another_key(tmp_path: Path) -> None:
+    flows = (
+        stream(ORDERS, OrderCreated)
+        .map(noted)
+        .key_by(BY_TEXT, Note)
+        .where(lambda note: note.text != "ada 3")
+        .to("notes", NOTES)
+    )
+    assert [flow.name for flow in flows] == ["by_text", "notes"]
+    assert texts(flows, tmp_path, *(order(n, amount=n) for n in (1, 3, 2))) == ["ada 1", "ada 2"]
+
+
+# The orders of 10 or more, at 0, 40 and 70; those at 100 and 1,000 are too small, and close what is open.
+WINDOWS: list[tuple[Windows, list[str]]] = [
+    (TumblingWindows(50, 0), ["ada [0, 50] 2", "ada [50, 100] 1"]),
+    (HoppingWindows(50, 25, 0), [
+        "ada [-25, 25] 1", "ada [0, 50] 2", "ada [25, 75] 2", "ada [50, 100] 1",
+    ]),
+    (SlidingWindows(30, 0), ["ada [-30, 0] 1", "ada [10, 40] 1", "ada [40, 70] 2", "ada [41, 71] 1"]),
+    (SessionWindows(35, 0), ["ada [0, 0] 1", "ada [40, 70] 2"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("in_rows", [False, True])
+@pytest.mark.parametrize(("windows", "told"), WINDOWS)
+def test_windows_tell_of_the_events_that_were_not_left_out(
+    windows: Windows, told: list[str], in_rows: bool, tmp_path: Path
+) -> None:
+    of_each = {"n": count(), "cents": total(cents)} | ({"all": collect(cents, 9)} if in_rows else {})
+    flows = (
+        stream(ORDERS, OrderCreated)
+        .where(is_large)
+        .window(windows, key=_user)
+        .aggregate(**of_each)
+        .to("windows", NOTES, lambda w: of_window(w._replace(value=w.value["n"])))
+    )
+    amounts = [(0, 10), (40, 11), (70, 12), (100, 1), (1_000, 1)]
+    records = [order(n, amount=amount, at_ms=at_ms) for n, (at_ms, amount) in enumerate(amounts)]
+    assert texts(flows, tmp_path, *records) == told
+
+
+@pytest.mark.parametrize(
+    ("emits", "told"), [("updates", ["ada [0, 50] 2"]), ("final", [])]
+)
+def test_updates_are_told_at_once(emits: Emits, told: list[str], tmp_path: Path) -> None:
+    flows = (
+        stream(ORDERS, OrderCreated)
+        .window(TumblingWindows(50, 0), key=_user)
+        .aggregate(n=count())
+        .to("windows", NOTES, lambda w: of_window(w._replace(value=w.value["n"])), emits=emits)
+    )
+    assert texts(flows, tmp_path, order(1, at_ms=1), order(2, at_ms=2)) == told
+
+
+def test_without_a_filter_windows_have_all_events(tmp_path: Path) -> None:
+    flows = (
+        stream(ORDERS, OrderCreated)
+        .window(TumblingWindows(50, 0), key=_user)
+        .aggregate(n=count())
+        .to("windows", NOTES, lambda w: of_window(w._replace(value=w.value["n"])))
+    )
+    assert texts(flows, tmp_path, order(1, at_ms=1), order(2, at_ms=50)) == ["ada [0, 50] 1"]
+
+
+def test_what_cannot_be_declared_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="^topic users holds no OrderCreated$"):
+        stream(USERS, OrderCreated)
+    made = stream(ORDERS, OrderPaid).map(lambda event: event)
+    with pytest.raises(ValueError, match="send what was made of them on with key_by first$"):
+        made.window(TumblingWindows(50, 0), key=_user)
