@@ -15,7 +15,7 @@ from commands.asking import ANSWER_TIMEOUT_S
 from commands.reading import bounds_of, reader
 from streams.engine.admin import connected
 from streams.engine.cluster import Bounds
-from streams.engine.definitions import Topology
+from streams.engine.definitions import RepartitionTopic, Topology
 from streams.errors import TopicError
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ def kinds(groups: Iterable[tuple[Settings, Topology]]) -> dict[str, str]:
     for settings, topology in groups:
         derived = [topic.name for flow in topology.flows for topic in flow.outputs]
         changelogs = [table.changelog(settings.app_id) for table in topology.tables]
+        between = [t.name for t in topology.inputs if isinstance(t, RepartitionTopic)]
         for names, kind in (
+            (between, "repartition"),
             ([topic.name for topic in topology.inputs], "input"),
             (derived, "derived"),
             ([topology.dead_letters], "dead letters"),
