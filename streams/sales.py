@@ -5,8 +5,8 @@ from typing import Self
 
 import msgspec
 
-from streams.events import Amount, Count, OfWindow
 from streams.event_time import EventTime
+from streams.events import Amount, Count, OfWindow
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):

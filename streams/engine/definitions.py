@@ -204,6 +204,8 @@ class Flow:
         """Return the flow with its topics as an application knows them."""
         reads = tuple(topic.of(application_id) for topic in self.reads)
         emits = tuple(topic.of(application_id) for topic in self.outputs)
+        if (reads, emits) == (self.reads, self.outputs):
+            return self
         return replace(self, reads=reads, emits=emits)
 
 
@@ -226,7 +228,8 @@ class Topology:
 
     def of(self, application_id: str) -> "Topology":
         """Return the flows as an application runs them: with the names of its repartition topics."""
-        return replace(self, flows=tuple(flow.of(application_id) for flow in self.flows))
+        flows = tuple(flow.of(application_id) for flow in self.flows)
+        return self if flows == self.flows else replace(self, flows=flows)
 
     def twin(self, topic: Topic) -> Topic | None:
         """Return the topic that may be read in place of this one, if there is one."""

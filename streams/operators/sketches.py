@@ -373,7 +373,9 @@ def top(
         found = sorted(counts.pairs(), key=lambda each: (-each[1], each[0]))
         return tuple([Frequent(value, count, count + lack) for value, count in found[:most]])
 
-    return Aggregate((0, Counts()), add, merge, result, tuple[int, Counts[Any]], add_many, merges_exactly=False)
+    return Aggregate(
+        (0, Counts()), add, merge, result, tuple[int, Counts[Any]], add_many, merges_exactly=False
+    )
 
 
 def _heaviest(lack: int, counts: Counts[K], counters: int) -> Tallies[K]:

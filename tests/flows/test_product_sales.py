@@ -107,7 +107,9 @@ def test_what_is_told_of_a_product_is_the_same_however_orders_are_cut(
             assert driver.sent(SALES.late_records) == []
         expected = sales(lines)
         assert len(told) == len(expected)
-        found = {(event["data"]["product_id"], event["data"]["window_start"]): event for event in told}
+        found = {
+            (event["data"]["product_id"], event["data"]["window_start"]): event for event in told
+        }
         for key, data in expected.items():
             of_window = found[key]["data"]
             p95 = data.pop("line_amount_p95")
@@ -125,7 +127,11 @@ def test_a_window_s_event_says_of_which_window_it_is(tmp_path: Path) -> None:
     start_ms = NOW_MS - NOW_MS % MINUTE_MS
     assert len(told) == 10
     assert keys == {b"pen", b"ink"}
-    [first] = [each for each in told if each["event_id"] == f"product_sales:ink:{start_ms}-{start_ms + 300_000}"]
+    [first] = [
+        each
+        for each in told
+        if each["event_id"] == f"product_sales:ink:{start_ms}-{start_ms + 300_000}"
+    ]
     assert first == {
         "event_type": "product.sales",
         "event_id": f"product_sales:ink:{start_ms}-{start_ms + 300_000}",

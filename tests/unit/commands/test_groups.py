@@ -16,13 +16,14 @@ from streams.topology import DEDUPLICATION, GROUPS, TOPOLOGY
         ("users", "shop"),
         ("user_sessions", "shop-windows"),
         ("orders_passed", "shop-deduplication"),
+        ("product_sales", "shop-sales"),
         ("no_such_table", "shop"),
     ],
 )
 def test_a_table_tells_its_group(table: str, app_id: str) -> None:
     settings, topology = of_table(load_settings(app_id="shop"), table)
     assert settings.app_id == app_id
-    assert topology is GROUPS[app_id.partition("-")[2] or "main"]
+    assert topology == GROUPS[app_id.partition("-")[2] or "main"].of(app_id)
 
 
 def test_no_two_groups_keep_tables_of_one_name() -> None:
@@ -36,11 +37,12 @@ def test_the_demo_offers_the_groups_that_it_can_show() -> None:
 
 def test_other_groups_read_the_deduplicated_orders_if_they_are_told_to() -> None:
     settings = load_settings(orders_topic="orders-deduplicated")
-    for (_, topology), usual in zip(every_group(settings), GROUPS.values(), strict=True):
+    for (own, topology), group in zip(every_group(settings), GROUPS.values(), strict=True):
+        usual = group.of(own.app_id)
         told = [ORDERS if t == ORDERS_DEDUPLICATED else t for t in topology.inputs]
         assert sorted(t.name for t in told) == sorted(t.name for t in usual.inputs)
-        assert (ORDERS in topology.inputs) is (usual is DEDUPLICATION)
-        assert (ORDERS_DEDUPLICATED in topology.inputs) is (usual is not DEDUPLICATION)
+        assert (ORDERS in topology.inputs) is (group is DEDUPLICATION)
+        assert (ORDERS_DEDUPLICATED in topology.inputs) is (group is not DEDUPLICATION)
         assert [flow.name for flow in topology.flows] == [flow.name for flow in usual.flows]
 
 
