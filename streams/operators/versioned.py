@@ -10,24 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from streams.operators.joins import Joined
+from streams.operators.stream_table import TableJoinKind, check_kind
 from streams.operators.timed import NEVER_MS, Fired, Late, RowCodec, TimedRows, row_codec
 from streams.operators.windows import Timed
 
 L = TypeVar("L")
 V = TypeVar("V")
-TableJoinKind: TypeAlias = Literal["inner", "left"]
-"""Whether an event whose key has no value in the table is a result too."""
-
-
-def check_kind(kind: str, kinds: Any) -> None:
-    """Raise ValueError for a kind of join that is none of a Literal's."""
-    if kind not in get_args(kinds):
-        raise ValueError(f"a join's kind is one of {', '.join(get_args(kinds))}, not {kind}")
 
 
 class Version(msgspec.Struct, Generic[V], frozen=True, gc=False, array_like=True):
@@ -266,7 +259,8 @@ class VersionedJoin(Generic[L, V]):
             key, time_ms, value = self.left_key(event), event.timestamp, self.keep_left(event)
             if time_ms + self.grace_ms <= now_ms:
                 row = rows.get(key)
-                found = row and self._history.as_of(row.versions, time_ms, now_ms)
+                versions = () if row is None else row.versions
+                found = self._history.as_of(versions, time_ms, now_ms)
                 told += self._told(key, value, found)
                 continue
             if (waiting := changed.get(key)) is None:

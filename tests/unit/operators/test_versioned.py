@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.operators.joins import Joined
+from streams.operators.stream_table import TableJoinKind
 from streams.operators.timed import NEVER_MS, Late, TimedDict
 from streams.operators.versioned import (
-    TableJoinKind,
     Version,
     VersionedJoin,
     VersionedTable,
@@ -277,10 +277,8 @@ def test_events_come_by_time_then_as_they_came() -> None:
 #   history and grace 6     r 1    l 5 --- 11 joined        r 100         r 200
 #   one batch, in which the puts are before the event: 1 is needed until 11 has been
 def test_puts_of_a_batch_do_not_take_away_what_an_event_of_it_finds() -> None:
-    turns = [
-        Turn(side, Event("k", ms, ms), ms)
-        for side, ms in (("right", 1), ("left", 5), ("right", 100), ("right", 200))
-    ]
+    turns = [Turn("right", Event("k", ms, ms), ms) for ms in (1, 100, 200)]
+    turns.insert(1, Turn("left", Event("k", 5, 5), 5))
     outcome = run(join_of(history_ms=6, grace_ms=6), turns, first="right")
     assert sides(outcome.joined) == [(5, 1)]
     assert [version.from_ms for version in outcome.rows["k"].versions] == [100, 200]
@@ -457,7 +455,9 @@ def plain(join: Join, turns: Sequence[Turn]) -> Outcome:
                 [due_of(join.history_ms, versions)]
                 + [turn.event.timestamp + join.grace_ms for turn in mine]
             )
-            waits = tuple(Waiting(t.event.timestamp, t.event.number) for t in mine)
+            waits: tuple[Waiting[Any, Any], ...] = tuple(
+                Waiting(t.event.timestamp, t.event.number) for t in mine
+            )
             rows[key] = VersionsAndWaiting(due_ms, versions, waits)
     late = [
         Late(
