@@ -98,9 +98,9 @@ class ForeignKeyJoin(Generic[L, R]):
             row = self._set_left(key, before, event.timestamp, value, rows)
             right = None if row is None else _right(rows, row.foreign_key)
             if self._is_there(row, right):
-                told.append(_change(key, value, right, event.timestamp))
+                told.append(_change(key, value, right, event))
             elif self._is_there(before, joined_with):
-                gone: Change[L, R] = _change(key, None, joined_with, event.timestamp)
+                gone: Change[L, R] = _change(key, None, joined_with, event)
                 told.append(gone._replace(right=None))
         return told
 
@@ -123,7 +123,9 @@ class ForeignKeyJoin(Generic[L, R]):
                 left = cast("LeftRow[L]", rows.get(_LEFT + left_key))
                 time_ms = max(event.timestamp, left.time_ms)
                 is_there = value is not None or self.kind == "left"
-                told.append(Change(left_key, left.value if is_there else None, value, time_ms))
+                told.append(
+                    Change(left_key, left.value if is_there else None, value, time_ms, event)
+                )
         return told
 
     def _is_there(self, left: LeftRow[L] | None, right: RightRow[R] | None) -> bool:
@@ -157,10 +159,10 @@ class ForeignKeyJoin(Generic[L, R]):
         return None
 
 
-def _change(key: str, left: L | None, right: RightRow[R] | None, time_ms: int) -> Change[L, R]:
+def _change(key: str, left: L | None, right: RightRow[R] | None, event: Timed) -> Change[L, R]:
     if right is None:
-        return Change(key, left, None, time_ms)
-    return Change(key, left, right.value, max(time_ms, right.time_ms))
+        return Change(key, left, None, event.timestamp, event)
+    return Change(key, left, right.value, max(event.timestamp, right.time_ms), event)
 
 
 # -- the index: which left rows name a right key ---------------------------------------------------

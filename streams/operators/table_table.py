@@ -29,13 +29,15 @@ class KeptRows(Protocol[V]):
 class Change(NamedTuple, Generic[L, R]):
     """A row of the joined table as it is now; without left and right, it is there no more.
 
-    `time_ms`: the event time of the change, or that of what it was joined with, if that is later.
+    `time_ms`: the event time of the change, or that of what it is joined with, if that is later.
+    `event`: what changed it; its id and the key tell the changes apart.
     """
 
     key: str
     left: L | None
     right: R | None
     time_ms: int
+    event: Any
 
     @property
     def is_deletion(self) -> bool:
@@ -96,7 +98,7 @@ class TableTableJoin(Generic[L, R]):
             before = rows.get(key)
             left = None if value is None else Cell(event.timestamp, value)
             row = Cells(left, None if before is None else before.right)
-            told += self._change(key, before, row, event.timestamp, rows)
+            told += self._change(key, before, row, event, rows)
         return told
 
     def add_right(self, events: Iterable[Timed], rows: KeptRows[Cells[L, R]]) -> list[Change[L, R]]:
@@ -107,7 +109,7 @@ class TableTableJoin(Generic[L, R]):
             before = rows.get(key)
             right = None if value is None else Cell(event.timestamp, value)
             row = Cells(None if before is None else before.left, right)
-            told += self._change(key, before, row, event.timestamp, rows)
+            told += self._change(key, before, row, event, rows)
         return told
 
     def _change(
@@ -115,7 +117,7 @@ class TableTableJoin(Generic[L, R]):
         key: str,
         before: Cells[L, R] | None,
         row: Cells[L, R],
-        time_ms: int,
+        event: Timed,
         rows: KeptRows[Cells[L, R]],
     ) -> list[Change[L, R]]:
         """Set a row to what either side has now; return what is to be told of it."""
@@ -126,11 +128,13 @@ class TableTableJoin(Generic[L, R]):
             del rows[key]
         left_value = None if left is None else left.value
         right_value = None if right is None else right.value
-        time_ms = max([time_ms, *(cell.time_ms for cell in (left, right) if cell is not None)])
+        time_ms = max(
+            [event.timestamp, *(cell.time_ms for cell in (left, right) if cell is not None)]
+        )
         if self._is_there(row):
-            return [Change(key, left_value, right_value, time_ms)]
+            return [Change(key, left_value, right_value, time_ms, event)]
         if before is not None and self._is_there(before):
-            return [Change(key, None, None, time_ms)]
+            return [Change(key, None, None, time_ms, event)]
         return []
 
     def _is_there(self, row: Cells[L, R]) -> bool:

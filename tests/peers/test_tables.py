@@ -269,7 +269,7 @@ def changes_of(run: TableRun, join: Any, rows: dict[str, Any]) -> list[TableResu
     for number, record in enumerate(run.records):
         add: Callable[..., list[Change[int, int]]]
         add = join.add_left if record.topic == "left" else join.add_right
-        results += [TableResult(number, *change) for change in add([record], rows)]
+        results += [TableResult(number, *change[:4]) for change in add([record], rows)]
     return results
 
 

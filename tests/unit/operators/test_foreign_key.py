@@ -287,12 +287,12 @@ def plain(
                 row, other = after[key]
                 times = [event.timestamp, row.timestamp, *([other.timestamp] if other else [])]
                 value = None if other is None else other.value
-                changes.append(Change(key, row.value, value, max(times)))
+                changes.append(Change(key, row.value, value, max(times), event))
             elif key in before:
                 row, other = before[key]
                 rest = other if event.side == "left" else row
                 time_ms = max(event.timestamp, rest.timestamp if rest else 0)
-                changes.append(Change(key, None, None, time_ms))
+                changes.append(Change(key, None, None, time_ms, event))
         told.append(changes)
     return told, tables
 

@@ -119,13 +119,11 @@ def test_a_change_to_the_same_value_is_told() -> None:
 #   come as     left at 10      right at 5      left at 3      right deleted at 4
 #   told at                     10              5              4
 def test_the_later_of_the_two_times_is_told_and_the_order_of_coming_counts() -> None:
-    changes = add(
-        join_of("inner"), [left(1, 10), right(2, 5), left(3, 3), right(None, 4)], JsonRows()
-    )
-    assert changes == [
-        Change("k", 1, 2, 10),
-        Change("k", 3, 2, 5),
-        Change("k", None, None, 4),
+    events = [left(1, 10), right(2, 5), left(3, 3), right(None, 4)]
+    assert add(join_of("inner"), events, JsonRows()) == [
+        Change("k", 1, 2, 10, events[1]),
+        Change("k", 3, 2, 5, events[2]),
+        Change("k", None, None, 4, events[3]),
     ]
 
 
@@ -188,9 +186,9 @@ def plain(kind: Kind, events: Sequence[Event]) -> tuple[list[Change[int, int]], 
         time_ms = max(event.timestamp, *(one.timestamp for one in both if one), 0)
         if after is not None:
             left_value, right_value = (None if one is None else one.value for one in after)
-            changes.append(Change(event.key, left_value, right_value, time_ms))
+            changes.append(Change(event.key, left_value, right_value, time_ms, event))
         elif event.key in before:
-            changes.append(Change(event.key, None, None, time_ms))
+            changes.append(Change(event.key, None, None, time_ms, event))
     rows = {
         key: Cells(*(one and Cell(one.timestamp, one.value) for one in both))
         for key, both in tables.joined("outer").items()
