@@ -1,6 +1,6 @@
 """Tables that remember: each key's values by the time from which they held, and joins as of an event's time.
 
-The semantics are those of Kafka Streams' versioned stores (KIP-889, KIP-914); see VersionedTable. Puts
+The semantics are those of Kafka Streams' versioned stores (KIP-889, 914, 923); see VersionedTable. Puts
 come in any order of time. What is remembered, and what an event is joined with, is a function of the
 events at their turns alone, wherever the input is cut (law 1).
 """
