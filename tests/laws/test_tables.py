@@ -27,7 +27,14 @@ from streams.operators.joins import Joined
 from streams.operators.stream_table import StreamTableJoin
 from streams.operators.table_table import Change, TableTableJoin, cells_codec
 from streams.operators.timed import Fired, TimedDict, TimedRows
-from streams.operators.versioned import VersionedJoin, VersionsAndWaiting, versioned_join_codec
+from streams.operators.versioned import (
+    VersionedJoin,
+    VersionedTable,
+    Versions,
+    VersionsAndWaiting,
+    versioned_join_codec,
+    versions_codec,
+)
 from streams.testing import Driver
 from tests.flows.stories import NOW_MS
 
@@ -59,7 +66,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 LEFTS = Topic("lefts", (LeftChanged,), key=attrgetter("data.key"))
 RIGHTS = Topic("rights", (RightChanged,), key=attrgetter("data.key"))
-NAMES = ("stream", "versioned", "cells", "foreign")
+NAMES = ("stream", "history", "versioned", "cells", "foreign")
 OUT = {name: Topic(f"{name}-told", (Told,), key=attrgetter("key")) for name in NAMES}
 
 
@@ -82,6 +89,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 STREAM = StreamTableJoin[LeftChanged, int](kind="left", key=key_of)
+HISTORY = VersionedTable[int](history_ms=20, key=key_of, value=value_of)
 VERSIONED = VersionedJoin[Kept, int](
     kind="left",
     history_ms=20,
@@ -104,6 +112,7 @@ FOREIGN = ForeignKeyJoin[int, int](
 )
 VersionedRow = VersionsAndWaiting[Kept, int]
 RIGHT_ROWS: Table[int] = Table("right_rows", msgspec.json.encode, msgspec.json.Decoder(int).decode)
+HISTORY_ROWS = TimedTable("history_rows", *versions_codec(int))
 VERSIONED_ROWS = TimedTable(
     "versioned_rows", *versioned_join_codec(Kept, int), in_order_ms=VERSIONED.in_order_ms
 )
@@ -123,6 +132,19 @@ def join_stream(events: Iterable[LeftChanged], rows: Mapping[str, int]) -> Itera
     for event, right in STREAM.join(events, rows):
         kept = Kept(event.event_id, event.timestamp)
         yield from versioned_told([Joined(event.data.key, kept, right)])
+
+
+def keep_history(events: Iterable[Any], rows: TimedRows[Versions[int]]) -> list[Told]:
+    return [
+        Told(
+            event_id=f"{event.event_id}:latest",
+            timestamp=event.timestamp,
+            key=event.data.key,
+            left=None,
+            right=event.data.value,
+        )
+        for event in HISTORY.put(events, rows)
+    ]
 
 
 def versioned_left(events: Iterable[Any], rows: TimedRows[VersionedRow]) -> list[Told]:
@@ -184,6 +206,7 @@ def foreign_right(events: Iterable[Any], rows: Any) -> list[Told]:
 RULES: dict[str, dict[Topic, Any]] = {
     "rights": {RIGHTS: keep_rights},
     "stream": {LEFTS: join_stream},
+    "history": {RIGHTS: keep_history},
     "versioned": {RIGHTS: versioned_right, LEFTS: versioned_left},
     "cells": {RIGHTS: cells_right, LEFTS: cells_left},
     "foreign": {RIGHTS: foreign_right, LEFTS: foreign_left},
@@ -216,6 +239,7 @@ TOPOLOGIES = {
         flow("rights", RIGHT_ROWS, keeps=RIGHT_ROWS),
         flow("stream", RIGHT_ROWS, joins=(RIGHT_ROWS,)),
     ),
+    "history": (flow("history", HISTORY_ROWS, keeps=HISTORY_ROWS, fires=HISTORY.fire),),
     # By itself: beside flows that show the order of their inputs, each step would be a single turn.
     "versioned": (VERSIONED_FLOW,),
     "cells": (flow("cells", CELL_ROWS, keeps=CELL_ROWS),),
@@ -264,6 +288,8 @@ def outcome(
         if blow is not None:
             driver.crash_at(*blow)
         for number, line in enumerate(script):
+            if line.topic not in topology.inputs:
+                continue
             record = (line.key.encode(), json.dumps(line.event(number)).encode())
             driver.pipe(line.topic, [record], timestamp_ms=NOW_MS, settle=False)
         driver.settle()
@@ -295,12 +321,14 @@ def expected(name: str, script: Sequence[Line]) -> Outcome:
     rows: TimedDict[Any] = TimedDict()
     told: list[Told] = []
     for topic, event in in_turn(script):
-        rows.now_ms = max(rows.now_ms, event.timestamp)
+        if any(topic in flow_of.reads for flow_of in TOPOLOGIES[name]):
+            rows.now_ms = max(rows.now_ms, event.timestamp)
         for flow_of in TOPOLOGIES[name]:
             if topic in RULES[flow_of.name]:
                 told += RULES[flow_of.name][topic]([event], rows) or ()
-        if name == "versioned":
-            told += rows.fire(versioned_fire)
+        for flow_of in TOPOLOGIES[name]:
+            if flow_of.fires is not None and topic in flow_of.reads:
+                told += rows.fire(flow_of.fires)
     late = sorted(each.event.event_id for each in rows.late)
     return Outcome([msgspec.to_builtins(one) for one in told], dict(rows), late)
 
