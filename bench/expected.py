@@ -1,7 +1,7 @@
 """Writes tests/peers/expected: what Kafka Streams makes of the scripts there, case by case.
 
 `python -m bench.expected`: fetches the jars (once, checked), compiles bench/peers/WindowsAndJoins.java
-and runs it. Written twice, the files are the same; tests read them and need no Java.
+and Tables.java, and runs them. Written twice, the files are the same; tests read them and need no Java.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from typing import Any, Final, TypeAlias
 from bench import java
 from bench.systems.system import ROOT
 
-SOURCE: Final = Path(__file__).parent / "peers" / "WindowsAndJoins.java"
-SCRIPTS: Final = ROOT / "tests" / "peers" / "scripts"
-EXPECTED: Final = ROOT / "tests" / "peers" / "expected"
+_PROGRAMS: Final = Path(__file__).parent / "peers"
+_PEERS: Final = ROOT / "tests" / "peers"
 _TIMEOUT_S: Final = 600
 
 Case: TypeAlias = dict[str, str | int]
@@ -55,12 +54,37 @@ def cases() -> Iterator[Case]:
         }
 
 
-def _answers(asked: list[Case]) -> dict[str, dict[str, list[list[Any]]]]:
-    scripts = {file.stem: json.loads(file.read_bytes()) for file in sorted(SCRIPTS.glob("*.json"))}
+def table_cases() -> Iterator[Case]:
+    """Yield every case of joins with tables, with a name that is its file's."""
+    kinds = {
+        "stream-table": ("inner", "left"),
+        "table-table": ("inner", "left", "outer"),
+        "foreign-key": ("inner", "left"),
+    }
+    for operator, of_operator in kinds.items():
+        for kind in of_operator:
+            yield {"name": f"{operator}-{kind}", "operator": operator, "kind": kind}
+    for kind, (history_ms, grace_ms) in product(
+        ("inner", "left"), ((8, 0), (8, 8), (40, 0), (40, 12))
+    ):
+        yield {
+            "name": f"stream-versioned-{kind}-history-{history_ms}-grace-{grace_ms}",
+            "operator": "stream-versioned",
+            "kind": kind,
+            "history_ms": history_ms,
+            "grace_ms": grace_ms,
+        }
+
+
+def _answers(
+    source: Path, scripts_at: Path, asked: list[Case]
+) -> dict[str, dict[str, list[list[Any]]]]:
+    files = sorted(scripts_at.glob("*.json"))
+    scripts = {file.stem: json.loads(file.read_bytes()) for file in files}
     with tempfile.TemporaryDirectory() as temporary:
         ask, answer = Path(temporary) / "asked.json", Path(temporary) / "answer.json"
         ask.write_text(json.dumps({"scripts": scripts, "cases": asked}), encoding="utf-8")
-        program = java.program(SOURCE, java.DRIVER_MANIFEST)
+        program = java.program(source, java.DRIVER_MANIFEST)
         done = subprocess.run(
             [*program, str(ask), str(answer)],
             capture_output=True,
@@ -68,7 +92,7 @@ def _answers(asked: list[Case]) -> dict[str, dict[str, list[list[Any]]]]:
             timeout=_TIMEOUT_S,
         )
         if done.returncode:
-            sys.exit(f"{SOURCE.name} failed: {done.stderr.decode(errors='replace')[-2000:]}")
+            sys.exit(f"{source.name} failed: {done.stderr.decode(errors='replace')[-2000:]}")
         found: dict[str, dict[str, list[list[Any]]]] = json.loads(answer.read_bytes())
         return found
 
@@ -85,17 +109,22 @@ def text(case: Case, results: Mapping[str, list[list[Any]]]) -> str:
     return f'{{"case":{_compact(case)},\n"results":{{\n' + ",\n".join(by_script) + "\n}}\n"
 
 
-def main() -> None:
-    """Write all files anew, and nothing else into their folder."""
-    asked = list(cases())
-    answers = _answers(asked)
-    EXPECTED.mkdir(exist_ok=True)
-    for old in EXPECTED.glob("*.json"):
+def _write(program: str, scripts: str, folder: str, asked: list[Case]) -> None:
+    answers = _answers(_PROGRAMS / program, _PEERS / scripts, asked)
+    expected = _PEERS / folder
+    expected.mkdir(exist_ok=True)
+    for old in expected.glob("*.json"):
         old.unlink()
     for case in asked:
         name = str(case["name"])
-        (EXPECTED / f"{name}.json").write_text(text(case, answers[name]), encoding="utf-8")
-    sys.stdout.write(f"wrote {len(asked)} cases to {EXPECTED.relative_to(ROOT)}\n")
+        (expected / f"{name}.json").write_text(text(case, answers[name]), encoding="utf-8")
+    sys.stdout.write(f"wrote {len(asked)} cases to {expected.relative_to(ROOT)}\n")
+
+
+def main() -> None:
+    """Write all files anew, and nothing else into their folders."""
+    _write("WindowsAndJoins.java", "scripts", "expected", list(cases()))
+    _write("Tables.java", "table_scripts", "expected_tables", list(table_cases()))
 
 
 if __name__ == "__main__":

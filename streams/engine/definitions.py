@@ -50,7 +50,7 @@ class RepartitionTopic(Topic):
 
     One flow emits to it and another reads it, in a task of its own: so its records of one key come to one
     task, whichever partition of the input they come from. It is the application's own, named `<application
-    id>-<name>-repartition`; its records are deleted once they are processed (decision 0029).
+    id>-<name>-repartition`; its records are deleted once they are processed (decision 0031).
     """
 
     application_id: str = ""

@@ -6,7 +6,8 @@ the disk is always at one committed point, however the process ended (law 3). A 
 table has a second key, `0 "t" len(table) table start key`: in the order of windows' starts, so that
 what is to expire is found without looking at anything else. Of a timed table each write leaves one for
 each minute, `0 "t" len(table) table minute write`, its value the keys of the rows that are due in that
-minute now and were not before; it goes when the minute has passed (decision 0023). How a store is
+minute now and were not before; it goes when the minute has passed (decision 0023). Of rows that are
+never due it tells no more than that there are some (decision 0028). How a store is
 found whose midst is gone stands at `_checked_chain` (decision 0018).
 """
 
@@ -40,6 +41,7 @@ from streams.engine.errors import (
     StoreFormatError,
     StoreLockedError,
 )
+from streams.operators.timed import NEVER_MS
 
 # No table name is empty, so no row's key begins with a zero byte.
 _POSITION_KEY: Final = b"\x00position"
@@ -48,7 +50,8 @@ _CHAIN_BEGIN: Final = b"\x00begin"
 _LINK: Final = b"\x00link"
 _NUMBER: Final = struct.Struct(">Q")
 MINUTE_MS: Final = 60_000
-_LAST_MS: Final = 1 << 62
+_NEVER_MS: Final = NEVER_MS - NEVER_MS % MINUTE_MS
+"""The minute of rows that are never due. It has one entry for all of them, without keys."""
 _AFTER_ALL: Final = b"\xff" * (_NUMBER.size + 1)
 FORMAT: Final = 2
 """The highest that this release reads (decision 0018)."""
@@ -314,7 +317,7 @@ class Store:
         At most `limit`. Raises StoreCorruptError.
         """
         found: list[IndexEntry] = []
-        for entry in self.due(table, from_ms, _LAST_MS, limit):
+        for entry in self.due(table, from_ms, _NEVER_MS - MINUTE_MS, limit):
             values = self.get_many(table, map(str.encode, entry.keys))
             due_ms = map(self._due_ms[table], filter(None, values))
             if entry.minute_ms in map(minute_of, due_ms):
@@ -482,6 +485,9 @@ def _index_due(batch: WriteBatch, index: bytes, write: int, changes: IndexChange
     for entry in passed:
         batch.delete(entry.at)
     for minute_ms, keys in (added or {}).items():
+        if minute_ms == _NEVER_MS:  # nobody looks for them: it tells that rows are stored
+            batch.put(index + _NUMBER.pack(minute_ms), b"[]")
+            continue
         at = index + _NUMBER.pack(minute_ms) + _NUMBER.pack(write)
         batch.put(at, msgspec.json.encode(keys))
 

@@ -18,7 +18,7 @@ from streams.engine.errors import CauselessFailureError, DefinitionError
 from streams.engine.expiry import EXPIRED_AT_ONCE
 from streams.engine.store import MINUTE_MS, IndexChanges, IndexEntry, Store, minute_of
 from streams.engine.table import UNREAD, TablePart
-from streams.operators.timed import Fire, Late, TimedRow
+from streams.operators.timed import NEVER_MS, Fire, Late, TimedRow
 from streams.operators.windows import T
 
 V = TypeVar("V", bound=TimedRow)
@@ -238,7 +238,8 @@ class TimedPart(TablePart[V]):
         if due_ms < self._loaded_to_ms:
             heappush(self._soon, (due_ms, key))
         elif before_ms - before_ms % MINUTE_MS != minute_ms:
-            self._minutes[minute_ms].append(key)
+            if due_ms < NEVER_MS:
+                self._minutes[minute_ms].append(key)
         else:
             return
         self._unindexed[minute_ms].append(key)
@@ -297,5 +298,5 @@ class TimedPart(TablePart[V]):
         # Those of rows that are stored alone are in the index there: there can be many more than known ones.
         self._minutes.clear()
         for key, row in self._known.items():
-            if row is not None and row.due_ms >= self._loaded_to_ms:
+            if row is not None and self._loaded_to_ms <= row.due_ms < NEVER_MS:
                 self._minutes[minute_of(row.due_ms)].append(key)

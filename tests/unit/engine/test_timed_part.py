@@ -15,7 +15,7 @@ from streams.engine.definitions import Flow, TimedTable
 from streams.engine.errors import CauselessFailureError
 from streams.engine.store import MINUTE_MS, Position, Store, StoreMemory, minute_of
 from streams.engine.timed_part import TimedPart
-from streams.operators.timed import Fired, Late
+from streams.operators.timed import NEVER_MS, Fired, Late
 
 
 class Alarm(msgspec.Struct, frozen=True):
@@ -132,6 +132,23 @@ def test_the_index_keeps_a_busy_row_once_a_minute_until_that_has_passed(disk: Di
     assert disk.stale() == []
 
 
+def test_of_rows_that_are_never_due_the_index_has_one_entry_and_they_are_found(disk: Disk) -> None:
+    for number in range(3):
+        disk.set(f"k{number}", Alarm(NEVER_MS))
+        disk.commit()
+        disk.set("a", Alarm(1 + number))
+        disk.commit()
+    assert disk.fire(MINUTE_MS) == [("a", 3)]
+    disk.commit()
+    [entry] = disk.store.due(ALARMS.name, 0, 2**63, 9)
+    assert entry.keys == []
+    assert disk.stale() == []
+    disk.part.reset()
+    disk.fire(10**9)
+    assert disk.part.get("k0") == Alarm(NEVER_MS)
+    assert disk.part.get("a") is None
+
+
 def test_an_index_that_an_earlier_release_wrote_is_read_and_passes(disk: Disk) -> None:
     disk.fire(1)
     disk.set("a", Alarm(2 * MINUTE_MS + 1))
@@ -227,6 +244,11 @@ class Alarms(RuleBasedStateMachine):
         self.disk.set(key, self.rows[key])
 
     @rule(key=st.sampled_from("abcdefghijklmnop"))
+    def rest(self, key: str) -> None:
+        self.rows[key] = Alarm(NEVER_MS)
+        self.disk.set(key, self.rows[key])
+
+    @rule(key=st.sampled_from("abcdefghijklmnop"))
     def remove(self, key: str) -> None:
         if self.rows.pop(key, None) is not None:
             del self.disk.part[key]
@@ -277,7 +299,8 @@ class Alarms(RuleBasedStateMachine):
     def index_has_what_is_committed(self) -> None:
         rows, _ = self.committed
         due = set(self.disk.due())
-        assert {(minute_of(row.due_ms), key) for key, row in rows.items()} <= due
+        timed = {key: row for key, row in rows.items() if row.due_ms < NEVER_MS}
+        assert {(minute_of(row.due_ms), key) for key, row in timed.items()} <= due
 
 
 Alarms.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)

@@ -1,0 +1,145 @@
+"""Joins of two tables by their keys: a table that changes with either; see TableTableJoin."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from streams.operators.joins import Kind
+from streams.operators.stream_table import check_kind
+from streams.operators.windows import Timed
+
+L = TypeVar("L")
+R = TypeVar("R")
+V = TypeVar("V")
+
+
+class KeptRows(Protocol[V]):
+    """What an operator sees of a table that its flow keeps; a dict will do."""
+
+    def get(self, key: str, /) -> V | None:
+        """Return the key's row, None where there is none."""
+
+    def __setitem__(self, key: str, row: V, /) -> None: ...
+
+    def __delitem__(self, key: str, /) -> None: ...
+
+
+class Change(NamedTuple, Generic[L, R]):
+    """A row of the joined table as it is now; without left and right, it is there no more.
+
+    `time_ms`: the event time of the change, or that of what it is joined with, if that is later.
+    `event`: what changed it; its id and the key tell the changes apart.
+    """
+
+    key: str
+    left: L | None
+    right: R | None
+    time_ms: int
+    event: Any
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether it deletes the row."""
+        return self.left is None and self.right is None
+
+
+class Cell(msgspec.Struct, Generic[V], frozen=True, gc=False, array_like=True):
+    """What one of the tables has for a key, and since which event time."""
+
+    time_ms: int
+    value: V
+
+
+class Cells(msgspec.Struct, Generic[L, R], frozen=True, gc=False):
+    """The row of a key: what either table has for it, one of them at least."""
+
+    left: Cell[L] | None = None
+    right: Cell[R] | None = None
+
+
+def cells_codec(
+    left: type[L], right: type[R]
+) -> tuple[Callable[[Cells[L, R]], bytes], Callable[[bytes], Cells[L, R]]]:
+    """Return how rows are written and read, for a Table; the types are of the values."""
+    row_type: Any = Cells[left, right]  # type: ignore[valid-type]
+    return msgspec.json.Encoder().encode, msgspec.json.Decoder(row_type).decode
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableTableJoin(Generic[L, R]):
+    """Two tables, told by their changes, joined where their keys are equal.
+
+    - The joined table has a row where `kind` says so: inner, where both have one; left, where the left
+      one has; outer, where either has.
+    - Each event is a change of its table: its value is the new one, None deletes. They count in the
+      order in which they come, whatever their event times.
+    - Each change of a row is told, also one to the same value. That a row is there no more is told
+      once, and only if it was there.
+
+    Raises ValueError for a kind that there is not.
+    """
+
+    kind: Kind
+    left_key: Callable[[Any], str]
+    left_value: Callable[[Any], L | None]
+    right_key: Callable[[Any], str]
+    right_value: Callable[[Any], R | None]
+
+    def __post_init__(self) -> None:
+        check_kind(self.kind, Kind)
+
+    def add_left(self, events: Iterable[Timed], rows: KeptRows[Cells[L, R]]) -> list[Change[L, R]]:
+        """Change the left table; return the changes of the joined one, in turn."""
+        told: list[Change[L, R]] = []
+        for event in events:
+            key, value = self.left_key(event), self.left_value(event)
+            before = rows.get(key)
+            left = None if value is None else Cell(event.timestamp, value)
+            row = Cells(left, None if before is None else before.right)
+            told += self._change(key, before, row, event, rows)
+        return told
+
+    def add_right(self, events: Iterable[Timed], rows: KeptRows[Cells[L, R]]) -> list[Change[L, R]]:
+        """Change the right table; return what add_left does."""
+        told: list[Change[L, R]] = []
+        for event in events:
+            key, value = self.right_key(event), self.right_value(event)
+            before = rows.get(key)
+            right = None if value is None else Cell(event.timestamp, value)
+            row = Cells(None if before is None else before.left, right)
+            told += self._change(key, before, row, event, rows)
+        return told
+
+    def _change(
+        self,
+        key: str,
+        before: Cells[L, R] | None,
+        row: Cells[L, R],
+        event: Timed,
+        rows: KeptRows[Cells[L, R]],
+    ) -> list[Change[L, R]]:
+        """Set a row to what either side has now; return what is to be told of it."""
+        left, right = row.left, row.right
+        if left is not None or right is not None:
+            rows[key] = row
+        elif before is not None:
+            del rows[key]
+        left_value = None if left is None else left.value
+        right_value = None if right is None else right.value
+        time_ms = max(
+            [event.timestamp, *(cell.time_ms for cell in (left, right) if cell is not None)]
+        )
+        if self._is_there(row):
+            return [Change(key, left_value, right_value, time_ms, event)]
+        if before is not None and self._is_there(before):
+            return [Change(key, None, None, time_ms, event)]
+        return []
+
+    def _is_there(self, row: Cells[L, R]) -> bool:
+        """Tell whether the joined table has a row of what either side has."""
+        has_left, has_right = row.left is not None, row.right is not None
+        if self.kind == "inner":
+            return has_left and has_right
+        return has_left or (self.kind == "outer" and has_right)
