@@ -65,7 +65,7 @@ def texts(
     topology = Topology(flows, dead_letters="dead-letters")
     with Driver(topology, load_settings(data_dir=folder), partitions=1) as driver:
         if users:
-            driver.pipe(USERS, users)
+            driver.pipe(USERS, users, settle=False)
         driver.pipe(ORDERS, records)
         assert driver.sent("dead-letters") == []
         return [event_of(sent)["text"] for sent in driver.sent(NOTES.name)]

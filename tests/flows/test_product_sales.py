@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.settings import load_settings
@@ -79,15 +79,15 @@ lines = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=25)
 @given(lines=st.lists(lines, max_size=12), cut=cuts)
 def test_what_is_told_of_a_product_is_the_same_however_orders_are_cut(
     lines: Sequence[Line], cut: Cuts
 ) -> None:
     with TemporaryDirectory() as folder:
-        settings = load_settings(data_dir=Path(folder), commit_interval_ms=1)
         driver = Driver(
             SALES,
-            settings,
+            load_settings(data_dir=Path(folder), commit_interval_ms=1),
             partitions=PARTITIONS,
             max_batch_records=cut.max_batch_records,
             max_epoch_records=cut.max_epoch_records,
@@ -118,8 +118,7 @@ def test_what_is_told_of_a_product_is_the_same_however_orders_are_cut(
 
 
 def test_a_window_s_event_says_of_which_window_it_is(tmp_path: Path) -> None:
-    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
-    with Driver(SALES, settings, partitions=1) as driver:
+    with Driver(SALES, load_settings(data_dir=tmp_path), partitions=1) as driver:
         two = [Line(0, "pen", 2, 0.5, 0), Line(0, "ink", 1, 7.25, 0)]
         driver.pipe(ORDERS, [placed(1, two), placed(2, [Line(1, "pen", 1, 0.5, 60 * MINUTE_MS)])])
         told = [event_of(sent) for sent in driver.sent(PRODUCT_SALES.name)]
@@ -156,11 +155,11 @@ def test_a_window_s_event_says_of_which_window_it_is(tmp_path: Path) -> None:
 def test_an_order_without_lines_has_none_and_one_with_wrong_ones_is_a_dead_letter(
     tmp_path: Path,
 ) -> None:
-    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    of_sales = load_settings(data_dir=tmp_path)
     wrong = order(3, items=[{"product_id": "pen", "quantity": 1}])
-    with Driver(SALES, settings, partitions=1) as driver:
+    with Driver(SALES, of_sales, partitions=1) as driver:
         driver.pipe(ORDERS, [order(1), order(2, items=None), wrong, order(4, items=[])])
-        assert driver.sent(ORDER_LINES.of(settings.app_id).name) == []
+        assert driver.sent(ORDER_LINES.of(of_sales.app_id).name) == []
         [letter] = driver.sent(SALES.dead_letters)
     assert SALES.dead_letters != DEAD_LETTERS
     assert (letter.key, letter.value) == wrong
