@@ -60,3 +60,58 @@ class ProductSold(OfWindow, frozen=True, gc=False, kw_only=True, tag="product.sa
             correlation_id=event_id,
             data=data,
         )
+
+
+class KeptOrder(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of an order until its user's country as of its time is known."""
+
+    event_id: str
+    timestamp: int
+    cents: int
+
+
+class OrderValue(msgspec.Struct, frozen=True, gc=False, tag="order.value", tag_field="event_type"):
+    """An order on its way to its country, "" where nobody knows that."""
+
+    event_id: str
+    timestamp: EventTime
+    country: str
+    cents: int
+
+
+class OrderValueQuantilesData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What orders of a country were worth on a day [window_start, window_end) of UTC.
+
+    `country` is that of the users as of their orders. The quantiles are estimates: see
+    streams/operators/sketches.py.
+    """
+
+    country: str | None
+    window_start: int
+    window_end: int
+    orders: int
+    amount: float | Decimal
+    p50: float | Decimal
+    p90: float | Decimal
+    p99: float | Decimal
+
+
+class OrderValueQuantiles(
+    OfWindow, frozen=True, gc=False, kw_only=True, tag="country.order_value_quantiles"
+):
+    """What orders of a country were worth on a day that has ended."""
+
+    data: OrderValueQuantilesData
+
+    @classmethod
+    def of(cls, data: OrderValueQuantilesData) -> Self:
+        """Return the event of a day; the same for the same day and country, id included."""
+        country = data.country or ""
+        event_id = f"order_value_quantiles:{country}:{data.window_start}-{data.window_end}"
+        return cls(
+            event_id=event_id,
+            aggregate_id=country,
+            timestamp=data.window_end - 1,
+            correlation_id=event_id,
+            data=data,
+        )

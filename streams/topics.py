@@ -49,5 +49,13 @@ ORDER_LINES = RepartitionTopic(
 PRODUCT_SALES = Topic(
     "product-sales", events=(sales.ProductSold,), key=attrgetter("data.product_id")
 )
+ORDER_VALUES = RepartitionTopic(
+    "order-values", events=(sales.OrderValue,), key=attrgetter("country")
+)
+ORDER_VALUE_QUANTILES = Topic(
+    "order-value-quantiles",
+    events=(sales.OrderValueQuantiles,),
+    key=lambda event: event.data.country or "",
+)
 DEAD_LETTERS = "dead-letters"
 LATE_RECORDS = "late-records"

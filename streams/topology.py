@@ -2,11 +2,15 @@
 
 from agents.enriched_orders import agent as enriched_orders
 from agents.high_value_orders import agent as high_value_orders
+from agents.order_countries import agent as order_countries
+from agents.order_countries import rules as order_countries_rules
 from agents.order_lines import agent as order_lines
 from agents.order_payments import agent as order_payments
 from agents.order_payments import rules as order_payments_rules
 from agents.order_stats import agent as order_stats
 from agents.order_stats import rules as order_stats_rules
+from agents.order_value_quantiles import agent as order_value_quantiles
+from agents.order_value_quantiles import rules as order_value_quantiles_rules
 from agents.orders_deduplicated import agent as orders_deduplicated
 from agents.orders_deduplicated import rules as orders_deduplicated_rules
 from agents.product_sales import agent as product_sales
@@ -27,6 +31,8 @@ from streams.topics import (
     ORDER_LINES,
     ORDER_PAYMENTS,
     ORDER_STATS,
+    ORDER_VALUE_QUANTILES,
+    ORDER_VALUES,
     ORDERS,
     ORDERS_DEDUPLICATED,
     PAYMENTS,
@@ -67,11 +73,13 @@ DEDUPLICATION_FLOWS = (
 )
 # fmt: on
 
-# By product: orders of all partitions meet in a task of their product's own.
+# By product, and by country: orders of all partitions meet in a task of their product's, or country's, own.
 # fmt: off
 SALES_FLOWS = (
     Flow(order_lines.register, "order_lines", reads=(ORDERS,), emits=ORDER_LINES),
     Flow(product_sales.register, "product_sales", reads=(ORDER_LINES,), keeps=sales.PRODUCT_SALES, fires=product_sales_rules.close, emits=PRODUCT_SALES),
+    Flow(order_countries.register, "order_countries", reads=(USERS, ORDERS), keeps=sales.ORDER_COUNTRIES, fires=order_countries_rules.settle, emits=ORDER_VALUES),
+    Flow(order_value_quantiles.register, "order_value_quantiles", reads=(ORDER_VALUES,), keeps=sales.ORDER_VALUE_QUANTILES, fires=order_value_quantiles_rules.close, emits=ORDER_VALUE_QUANTILES),
 )
 # fmt: on
 

@@ -1,4 +1,4 @@
-"""The group `sales` on a real Kafka, killed: lines go on by product and count once, wherever they come from."""
+"""The group `sales` on a real Kafka, killed: lines that go on by product count once."""
 
 import asyncio
 import json

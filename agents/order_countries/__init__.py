@@ -1,0 +1,1 @@
+"""orders and users → the repartition topic order-values: each order's value, by its user's country then."""
