@@ -1,12 +1,14 @@
 """How an application declares its topics, tables and flows; the engine works from these alone."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast
 from zlib import crc32
 
 import msgspec
+from aiokafka.partitioner import murmur2
 
 from streams.engine.errors import DefinitionError
 from streams.operators import windows
@@ -28,6 +30,15 @@ class Event(Protocol):
     @property
     def timestamp(self) -> int:
         """Event time, ms since 1970 UTC."""
+
+
+KeyHash: TypeAlias = Literal["crc32", "murmur2"]
+"""librdkafka's, and so most languages'; and that of Java's and aiokafka's producers."""
+# Murmur2 is Python, and takes 4.7 µs a key: known keys, as most are, 0.1.
+_HASHES: Final[Mapping[KeyHash, Callable[[bytes], int]]] = {
+    "crc32": crc32,
+    "murmur2": lru_cache(1 << 16)(lambda key: murmur2(key) & 0x7FFF_FFFF),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,8 @@ class RepartitionTopic(Topic):
     """
 
     application_id: str = ""
+    hashed_by: KeyHash = "crc32"
+    """As producers of an input hash their keys with which its records are to meet."""
 
     def of(self, application_id: str) -> "RepartitionTopic":
         """Return the topic as an application knows it."""
@@ -64,7 +77,7 @@ class RepartitionTopic(Topic):
 
     def partition_of(self, key: bytes, partitions: int) -> int:
         """Return the partition of a key: the same in every process, and with every release."""
-        return crc32(key) % partitions
+        return _HASHES[self.hashed_by](key) % partitions
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,6 +312,14 @@ def test_a_key_s_partition_is_the_same_for_ever() -> None:
     assert partitions == [0, 2, 0, 3]
 
 
+def test_keys_may_be_hashed_as_java_s_producers_do() -> None:
+    # The hashes of Kafka's own test of its clients (UtilsTest.testMurmur2), without their signs.
+    known = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
+    by_price = replace(BY_PRICE, hashed_by="murmur2")
+    for key, signed in known.items():
+        assert by_price.partition_of(key, 1 << 31) == signed & 0x7FFF_FFFF
+
+
 def test_of_twins_one_is_read_and_tasks_are_called_the_same() -> None:
     again = Topic("again", (), str)
     made = Topology(
