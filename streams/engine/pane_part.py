@@ -16,6 +16,7 @@ from streams.engine.definitions import Flow, PaneTable
 from streams.engine.errors import CauselessFailureError, DefinitionError
 from streams.engine.notes import Telling
 from streams.engine.store import Store
+from streams.engine.stream_time import ClosedByStreamTime
 from streams.operators.columns import Integers, Rows
 from streams.operators.panes import Closed, Pane
 from streams.operators.timed import Late
@@ -28,7 +29,7 @@ _AFTER_ALL_MS: Final = 1 << 62
 TOLD_AT_ONCE: Final = 5_000
 
 
-class PanePart(WindowedColumnPart[V]):
+class PanePart(ClosedByStreamTime, WindowedColumnPart[V]):
     """One partition's rows of a table of panes."""
 
     table: PaneTable[V]
@@ -37,11 +38,8 @@ class PanePart(WindowedColumnPart[V]):
         assert table.columns is not None  # noqa: S101 - a table of panes has them
         super().__init__(table, table.columns, store)
         self.late_events: list[Late] = []
-        """What the running batch's rule found to be late, once a window."""
         self.has_due = False
-        """Whether windows may have closed that were not told yet."""
         self._heard_ms = 0
-        """The highest event time itself: stream time without what the clock has added to it."""
         self._begun_ms = 0
         """Stream time as this step began: that of the inputs' other events depends on their turns."""
         self._given = 0
@@ -90,10 +88,6 @@ class PanePart(WindowedColumnPart[V]):
         """Return the row of each key and pane; one that has none gets one."""
         return self.columns.rows_at(keys, panes_ms)
 
-    def is_late(self, late: Late) -> None:
-        """Take note of an event that was not used."""
-        self.late_events.append(late)
-
     # -- what the engine uses -------------------------------------------------------------------
 
     def begin_rule(self, turns_ms: Sequence[int], *, alone: bool) -> None:
@@ -111,11 +105,6 @@ class PanePart(WindowedColumnPart[V]):
         return self.table.aggregation.until_told(events, self.stream_time_ms)
 
     @property
-    def late(self) -> int:
-        """How many events of the running batch were late for some window."""
-        return len({id(late.event) for late in self.late_events})
-
-    @property
     def has_expired(self) -> bool:
         """Whether something was told that is to be committed, though nothing was read since, or removed."""
         return self._is_ahead or super().has_expired
@@ -129,18 +118,6 @@ class PanePart(WindowedColumnPart[V]):
         """Forget what the running batch changed."""
         self.columns.undo()
         self.late_events.clear()
-
-    def reached(self, time_ms: int) -> None:
-        """Say that an event of the flow's inputs had this time."""
-        self._heard_ms = max(self._heard_ms, time_ms)
-        self.stream_time_ms = max(self.stream_time_ms, time_ms)
-        self.has_due = True
-
-    def pass_quiet(self, quiet_ms: int) -> None:
-        """Move stream time on as if time had passed for it as it did on the clock since the last event."""
-        if self._heard_ms and self._heard_ms + quiet_ms > self.stream_time_ms:
-            self.stream_time_ms = self._heard_ms + quiet_ms
-            self.has_due = True
 
     def tell(self, flow: Flow) -> tuple[list[Any], int]:
         """Tell, behind a step, of windows that have closed; return what was derived, and of how many rows.

@@ -17,6 +17,7 @@ from streams.engine.definitions import Flow, TimedTable
 from streams.engine.errors import CauselessFailureError, DefinitionError
 from streams.engine.expiry import EXPIRED_AT_ONCE
 from streams.engine.store import MINUTE_MS, IndexChanges, IndexEntry, Store, minute_of
+from streams.engine.stream_time import ClosedByStreamTime
 from streams.engine.table import UNREAD, TablePart
 from streams.operators.timed import NEVER_MS, Fire, Late, TimedRow
 from streams.operators.windows import T
@@ -30,7 +31,7 @@ FIRED_AT_ONCE: Final = 5_000
 _ALL: Final = 1 << 62
 
 
-class TimedPart(TablePart[V]):
+class TimedPart(ClosedByStreamTime, TablePart[V]):
     """One partition's rows of a timed table."""
 
     __slots__ = (
@@ -42,14 +43,9 @@ class TimedPart(TablePart[V]):
 
     def __init__(self, table: TimedTable[V], store: Store) -> None:
         super().__init__(table, store)
-        self.stream_time_ms = 0
-        """The highest event time of the accepted batches of the flow's inputs; 0 before the first event."""
-        self._heard_ms = 0
-        """The highest event time itself: without what the clock has added to it."""
+        self.stream_time_ms = self._heard_ms = 0
         self.late_events: list[Late] = []
-        """What the running batch's rule found to be late, once a window."""
         self.has_due = False
-        """Whether rows may be due that were not fired yet."""
         self._begun_ms = 0
         """Stream time as this step began: that of the inputs' other events depends on their turns."""
         self._turns_ms: Sequence[int] = ()
@@ -114,10 +110,6 @@ class TimedPart(TablePart[V]):
         """Set many rows, none of them None."""
         self._batch.update(rows)
 
-    def is_late(self, late: Late) -> None:
-        """Take note of an event that was not used."""
-        self.late_events.append(late)
-
     # -- what the engine uses -------------------------------------------------------------------
 
     def begin_rule(self, turns_ms: Sequence[int], *, alone: bool) -> None:
@@ -128,11 +120,6 @@ class TimedPart(TablePart[V]):
         floor_ms = self.stream_time_ms if alone else self._begun_ms
         below = bisect_left(turns_ms, floor_ms)  # turns never fall
         self._turns_ms = [*repeat(floor_ms, below), *turns_ms[below:]] if below else turns_ms
-
-    @property
-    def late(self) -> int:
-        """How many events of the running batch were late for some window."""
-        return len({id(late.event) for late in self.late_events})
 
     @property
     def has_expired(self) -> bool:
@@ -164,18 +151,6 @@ class TimedPart(TablePart[V]):
     def _limit(self) -> int:
         # All that a key has open, a kilobyte or more: not a row of some counts.
         return super()._limit() // 4
-
-    def reached(self, time_ms: int) -> None:
-        """Say that an event of the flow's inputs had this time."""
-        self._heard_ms = max(self._heard_ms, time_ms)
-        self.stream_time_ms = max(self.stream_time_ms, time_ms)
-        self.has_due = True
-
-    def pass_quiet(self, quiet_ms: int) -> None:
-        """Move stream time on as if time had passed for it as it did on the clock since the last event."""
-        if self._heard_ms and self._heard_ms + quiet_ms > self.stream_time_ms:
-            self.stream_time_ms = self._heard_ms + quiet_ms
-            self.has_due = True
 
     def fire(self, flow: Flow, fire: Fire[V, Any]) -> tuple[list[Any], int]:
         """Close, behind a step, what is due at stream time; return what was derived, and how often.
