@@ -169,6 +169,7 @@ class Settings(BaseSettings):
         description="a number from 0 to 10000000000000 with at most two decimals",
     )
     vip_orders: int = Field(10, ge=1, description="a whole number, 1 or more")
+    low_stock: int = Field(10, ge=0, description="a whole number, 0 or more")
     # None by default: each costs the disk of what it follows, and a part of a core (decision 0017).
     standby_replicas: int = Field(0, ge=0, description="a whole number, 0 or more")
     # Whoever can reach it can read all tables: from this machine alone, unless it is said otherwise.

@@ -271,7 +271,7 @@ class PaymentCompleted(Envelope, frozen=True, gc=False, kw_only=True, tag="payme
 
     def check(self) -> str | None:
         """Return what is wrong with the amount, None if it has at most two decimals."""
-        return _amount_fault(self.data.amount)
+        return amount_fault(self.data.amount)
 
 
 class PaymentFailed(Envelope, frozen=True, gc=False, kw_only=True, tag="payment.failed"):
@@ -281,13 +281,14 @@ class PaymentFailed(Envelope, frozen=True, gc=False, kw_only=True, tag="payment.
 
     def check(self) -> str | None:
         """Return what is wrong with the amount, None if it has at most two decimals."""
-        return _amount_fault(self.data.amount)
+        return amount_fault(self.data.amount)
 
 
-def _amount_fault(amount: float | None) -> str | None:
+def amount_fault(amount: float | None, name: str = "amount") -> str | None:
+    """Return what is wrong with an amount of the data that has more than two decimals; None for others."""
     if amount is None or round(amount * 100) / 100 == amount:  # see OrderCreated.check
         return None
-    return f"data.amount: {amount!r} has more than two decimals"
+    return f"data.{name}: {amount!r} has more than two decimals"
 
 
 # --- derived ------------------------------------------------------------------------------------

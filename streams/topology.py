@@ -15,6 +15,8 @@ from agents.orders_deduplicated import agent as orders_deduplicated
 from agents.orders_deduplicated import rules as orders_deduplicated_rules
 from agents.product_sales import agent as product_sales
 from agents.product_sales import rules as product_sales_rules
+from agents.product_views import agent as product_views
+from agents.products import agent as products
 from agents.spending_spikes import agent as spending_spikes
 from agents.spending_spikes import rules as spending_spikes_rules
 from agents.user_order_minutes import agent as user_order_minutes
@@ -37,13 +39,16 @@ from streams.topics import (
     ORDERS_DEDUPLICATED,
     PAYMENTS,
     PRODUCT_SALES,
+    PRODUCTS,
     SPENDING_SPIKES,
+    STOCK_ALERTS,
     UNPAID_ORDERS,
     USER_SESSIONS,
     USERS,
     VIP_UPGRADES,
 )
 from tables import definitions as tables
+from tables import products as of_products
 from tables import sales, timed
 
 # fmt: off
@@ -80,6 +85,8 @@ SALES_FLOWS = (
     Flow(product_sales.register, "product_sales", reads=(ORDER_LINES,), keeps=sales.PRODUCT_SALES, fires=product_sales_rules.close, emits=PRODUCT_SALES),
     Flow(order_countries.register, "order_countries", reads=(USERS, ORDERS), keeps=sales.ORDER_COUNTRIES, fires=order_countries_rules.settle, emits=ORDER_VALUES),
     Flow(order_value_quantiles.register, "order_value_quantiles", reads=(ORDER_VALUES,), keeps=sales.ORDER_VALUE_QUANTILES, fires=order_value_quantiles_rules.close, emits=ORDER_VALUE_QUANTILES),
+    Flow(products.register, "products", reads=(PRODUCTS,), keeps=of_products.PRODUCTS, emits=STOCK_ALERTS),
+    Flow(product_views.register, "product_views", reads=(PRODUCTS,), keeps=of_products.PRODUCT_VIEWS),
 )
 # fmt: on
 

@@ -14,7 +14,7 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 _AFTER_ALL_MS = 2**63 - 1
 
 
-def _lines(rows: Iterable[Any]) -> list[bytes]:
+def lines(rows: Iterable[Any]) -> list[bytes]:
     """Return rows as JSON, each: in one call for all of them. JSON so written has no line break in it."""
     # As a list: of any other iterable msgspec 0.22 keeps a reference for ever, and what is behind it.
     return _encode_lines(list(rows)).split(b"\n")[:-1]
@@ -110,7 +110,7 @@ _decode_user_orders_json = msgspec.json.Decoder(_UserOrdersJson).decode
 def _encode_user_orders(
     orders: list[int], cents: list[int], first: list[int], last: list[int], vip: list[bool]
 ) -> list[bytes]:
-    return _lines(map(_UserOrdersJson, orders, _amounts(cents), first, last, vip))
+    return lines(map(_UserOrdersJson, orders, _amounts(cents), first, last, vip))
 
 
 def _decode_user_orders(value: bytes) -> UserOrders:
@@ -146,7 +146,7 @@ _decode_user_minute_json = msgspec.json.Decoder(_UserMinuteJson).decode
 
 
 def _encode_user_minutes(orders: list[int], cents: list[int]) -> list[bytes]:
-    return _lines(map(_UserMinuteJson, orders, _amounts(cents)))
+    return lines(map(_UserMinuteJson, orders, _amounts(cents)))
 
 
 def _decode_user_minute(value: bytes) -> UserMinute:

@@ -1,0 +1,1 @@
+"""products → table products, and stock-alerts where there are few of one."""
