@@ -59,6 +59,7 @@ def test_every_setting_has_the_name_that_was_promised() -> None:
         "HEADRACE_ORDERS_TOPIC",
         "HEADRACE_HIGH_VALUE_AMOUNT",
         "HEADRACE_VIP_ORDERS",
+        "HEADRACE_LOW_STOCK",
         "HEADRACE_STANDBY_REPLICAS",
         "HEADRACE_WEB_HOST",
         "HEADRACE_WEB_PORT",
