@@ -29,6 +29,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     users: int = 10_000
     share: float = 1.0
     """Of the plan's events."""
+    is_declared: bool = False
+    """Whether its flow is one of streams/declared.py, not one written by hand."""
     is_ours_alone: bool = False
     """Whether it is measured to be compared with another kind, not with another system."""
 
@@ -47,6 +49,14 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 # hopping windows of 5 min holds 30 orders of each, and a session of 30 s without an order some 20.
 KINDS: Final = (
     Kind(name="tumbling 1 min", operator="tumbling", size_ms=_MINUTE_MS, advance_ms=_MINUTE_MS),
+    Kind(
+        name="declared tumbling 1 min",
+        operator="tumbling",
+        size_ms=_MINUTE_MS,
+        advance_ms=_MINUTE_MS,
+        is_declared=True,
+        is_ours_alone=True,
+    ),
     Kind(
         name="hopping 5 min / 1 min",
         operator="hopping",

@@ -14,6 +14,7 @@ from bench.operators.inputs import PAYMENTS
 from bench.operators.kinds import KINDS, RESULTS, Kind
 from bench.operators.oracle import ResultJson
 from bench.programs.headrace_orders import run_worker
+from streams.declared import stream
 from streams.engine.api import App, Batch
 from streams.engine.definitions import Flow, PaneTable, Table, TimedTable, Topic, Topology
 from streams.events import OrderCreated, PaymentCompleted
@@ -31,6 +32,7 @@ from streams.operators.windowing import (
     Windowed,
     open_codec,
 )
+from streams.operators.windows import TumblingWindows
 from streams.topics import ORDERS
 
 _order_id = attrgetter("data.order_id")
@@ -101,6 +103,18 @@ def _panes_flow(kind: Kind) -> Flow:
 
     register = _register_windows(table, aggregation.add)
     return Flow(register, "windows", reads=(ORDERS,), keeps=table, tells=tell, emits=_RESULTS)
+
+
+def _declared_flow(kind: Kind) -> Flow:
+    """Return what `_panes_flow` does, declared."""
+    windows = TumblingWindows(kind.size_ms, kind.grace_ms)
+    [flow] = (
+        stream(ORDERS, OrderCreated)
+        .window(windows, key=_user_id)
+        .aggregate(orders=count(), cents=total(_cents))
+        .to("windows", _RESULTS, _window)
+    )
+    return flow
 
 
 def _register_windows(table: Table[Any], take: Callable[..., None]) -> Callable[[App[Any]], None]:
@@ -178,6 +192,8 @@ def main(name: str) -> None:
 
 
 def _flow(kind: Kind) -> Flow:
+    if kind.is_declared:
+        return _declared_flow(kind)
     if kind.is_join:
         return _join_flow(kind)
     return _panes_flow(kind) if kind.operator in {"tumbling", "hopping"} else _rows_flow(kind)
