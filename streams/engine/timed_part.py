@@ -71,21 +71,28 @@ class TimedPart(TablePart[V]):
 
     def begin_at(self, stream_time_ms: int) -> None:
         """Go on from a committed stream time; nothing may be open."""
+        self._forget_due(stream_time_ms)
+        last_ms = self._store.last_begun(self.table.name)
+        self._unread_to_ms = 0 if last_ms is None else last_ms + MINUTE_MS
+
+    def reset(self) -> None:
+        """Forget everything that is not in the store, and what was read from it.
+
+        The store is not asked: that it is damaged may be the reason.
+        """
+        super().reset()
+        self.late_events.clear()
+        self._forget_due(self.stream_time_ms)
+        self._unread_to_ms = _ALL
+
+    def _forget_due(self, stream_time_ms: int) -> None:
         self.stream_time_ms = self._begun_ms = self._heard_ms = stream_time_ms
         self._due.clear()
         self._soon.clear()
         self._minutes.clear()
         self._unindexed.clear()
         self._loaded_to_ms = self._removed_to_ms = 0
-        last_ms = self._store.last_begun(self.table.name)
-        self._unread_to_ms = 0 if last_ms is None else last_ms + MINUTE_MS
         self.has_due = True
-
-    def reset(self) -> None:
-        """Forget everything that is not in the store, and what was read from it."""
-        super().reset()
-        self.late_events.clear()
-        self.begin_at(self.stream_time_ms)
 
     # -- what rules use -------------------------------------------------------------------------
 
