@@ -222,18 +222,24 @@ class TimedPart(TablePart[V]):
     def seal_index(self) -> IndexChanges:
         """Return what the commit that begins now changes in the index: of the epoch that ends, and before.
 
-        What it removes is of minutes in which nothing is due any more: so no later commit writes an entry
-        there, and all earlier ones are in the store.
+        What it removes is of minutes in which nothing is due any more, and all entries of earlier commits
+        are in the store.
         """
         added, self._unindexed = self._unindexed, defaultdict(list)
+        passed = self._passed()
+        # Of what this commit adds some may have been fired by now: the next one removes that.
+        self._removed_to_ms = min([self._removed_to_ms, *added])
+        return IndexChanges(added, passed)
+
+    def _passed(self) -> Sequence[IndexEntry]:
         oldest_ms = min([self.stream_time_ms, *(ms for ms, _ in self._due[-1:] + self._soon[:1])])
         to_ms = minute_of(oldest_ms)
         if to_ms <= self._removed_to_ms or (self.has_due and self._loaded_to_ms <= to_ms):
-            return IndexChanges(added)
+            return ()
         name, from_ms = self.table.name, self._removed_to_ms
         passed = self._store.due(name, from_ms, to_ms - 1, EXPIRED_AT_ONCE)
         self._removed_to_ms = to_ms if len(passed) < EXPIRED_AT_ONCE else passed[-1].minute_ms
-        return IndexChanges(added, passed)
+        return passed
 
     def _follow(self, key: str, before: V | None, row: V) -> None:
         """Have a row found when it is due."""
