@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast
 from zlib import crc32
 
@@ -152,8 +153,8 @@ class TimedTable(Table[V]):
     """A table whose rows have something due at a time; see streams/operators/timed.py.
 
     `due_ms` tells from a row's JSON when that is. `in_order_ms`: events of several inputs may be given
-    to the rule one input after the other as long as none is behind stream time by more than that; None:
-    in any order.
+    to the rule one input after the other as long as none is behind stream time by more than that, and on
+    ties the flow's inputs have their turns as it names them; None: in any order.
     """
 
     due_ms: Callable[[bytes], int]
@@ -270,11 +271,15 @@ class Topology:
     def inputs(self) -> tuple[Topic, ...]:
         """Return every topic read; each before those that are joined with a table that is kept from it.
 
-        In this order they take their turns on ties (law 9). Raises DefinitionError if there is no such.
+        And as a flow names them that sees their order by its timed table's `in_order_ms`. In this order
+        they take their turns on ties (law 9). Raises DefinitionError if there is no such.
         """
         keepers = {flow.keeps.name: flow for flow in self.flows if flow.keeps}
         before: dict[Topic, list[Topic]] = {t: [] for flow in self.flows for t in flow.reads}
         for flow in self.flows:
+            if isinstance(flow.keeps, TimedTable) and flow.keeps.in_order_ms is not None:
+                for earlier, later in pairwise(flow.reads):
+                    before[later].append(earlier)
             for table in flow.joins:
                 for topic in flow.reads:
                     before[topic] += keepers[table.name].reads if table.name in keepers else ()
@@ -282,7 +287,10 @@ class Topology:
             return tuple(TopologicalSorter(before).static_order())
         except CycleError as error:
             circle = " and ".join(sorted({topic.name for topic in error.args[1]}))
-            msg = f"inputs {circle} are each joined with a table that is kept from another of them"
+            msg = (
+                f"inputs {circle} are each joined with a table that is kept from another of them, or named "
+                f"behind it by a flow that sees their order"
+            )
             raise DefinitionError(msg) from error
 
 

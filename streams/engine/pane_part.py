@@ -55,10 +55,8 @@ class PanePart(ClosedByStreamTime, WindowedColumnPart[V]):
 
     def begin_at(self, stream_time_ms: int) -> None:
         """Go on from a committed stream time, by which all was told; nothing may be open."""
-        self._at = Telling(self.table.aggregation.first_open_ms(stream_time_ms))
         super().begin_at(stream_time_ms)
-        self._heard_ms = self._begun_ms = stream_time_ms
-        self._closed, self._is_ahead, self.has_due = None, False, False
+        self._forget_told(stream_time_ms)
 
     def go_on_telling(self, telling: Telling) -> None:
         """Go on with a closing that was committed in parts, behind `begin_at`."""
@@ -68,7 +66,12 @@ class PanePart(ClosedByStreamTime, WindowedColumnPart[V]):
         """Forget everything that is not in the store, and what was read from it."""
         super().reset()
         self.late_events.clear()
-        self.begin_at(self.stream_time_ms)
+        self._forget_told(self.stream_time_ms)  # the store may be damaged: it is not asked
+
+    def _forget_told(self, stream_time_ms: int) -> None:
+        self._at = Telling(self.table.aggregation.first_open_ms(stream_time_ms))
+        self._heard_ms = self._begun_ms = stream_time_ms
+        self._closed, self._is_ahead, self.has_due = None, False, False
 
     # -- what rules use -------------------------------------------------------------------------
 

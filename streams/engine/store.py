@@ -17,6 +17,7 @@ import struct
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -299,25 +300,26 @@ class Store:
         The earliest first. A row that has come to be due at another time since is there as well. Raises
         StoreCorruptError.
         """
+        return list(islice(self._due_entries(table, from_ms, to_ms), limit))
+
+    def _due_entries(self, table: str, from_ms: int, to_ms: int) -> Iterator[IndexEntry]:
         index = _TIME_INDEX + self._prefix(table)
         key_at = len(index) + _NUMBER.size
-        found: list[IndexEntry] = []
         for entry, value in self._walk(index, index + _NUMBER.pack(from_ms)):
             minute_ms = _NUMBER.unpack_from(entry, len(index))[0]
-            if minute_ms > to_ms or len(found) == limit:
-                break
+            if minute_ms > to_ms:
+                return
             # One that has no value is of format 1, and of one row.
             keys = _decode_keys(value) if value else [entry[key_at:].decode()]
-            found.append(IndexEntry(minute_ms, keys, entry))
-        return found
+            yield IndexEntry(minute_ms, keys, entry)
 
     def stale(self, table: str, from_ms: int, limit: int) -> list[IndexEntry]:
         """Return those of `due`, from a minute on, of whose rows none is due then, up to the first other.
 
-        At most `limit`. Raises StoreCorruptError.
+        At most `limit`, and nothing behind them is read. Raises StoreCorruptError.
         """
         found: list[IndexEntry] = []
-        for entry in self.due(table, from_ms, _NEVER_MS - MINUTE_MS, limit):
+        for entry in islice(self._due_entries(table, from_ms, _NEVER_MS - MINUTE_MS), limit):
             values = self.get_many(table, map(str.encode, entry.keys))
             due_ms = map(self._due_ms[table], filter(None, values))
             if entry.minute_ms in map(minute_of, due_ms):

@@ -67,21 +67,28 @@ class TimedPart(ClosedByStreamTime, TablePart[V]):
 
     def begin_at(self, stream_time_ms: int) -> None:
         """Go on from a committed stream time; nothing may be open."""
+        self._forget_due(stream_time_ms)
+        last_ms = self._store.last_begun(self.table.name)
+        self._unread_to_ms = 0 if last_ms is None else last_ms + MINUTE_MS
+
+    def reset(self) -> None:
+        """Forget everything that is not in the store, and what was read from it.
+
+        The store is not asked: that it is damaged may be the reason.
+        """
+        super().reset()
+        self.late_events.clear()
+        self._forget_due(self.stream_time_ms)
+        self._unread_to_ms = _ALL
+
+    def _forget_due(self, stream_time_ms: int) -> None:
         self.stream_time_ms = self._begun_ms = self._heard_ms = stream_time_ms
         self._due.clear()
         self._soon.clear()
         self._minutes.clear()
         self._unindexed.clear()
         self._loaded_to_ms = self._removed_to_ms = 0
-        last_ms = self._store.last_begun(self.table.name)
-        self._unread_to_ms = 0 if last_ms is None else last_ms + MINUTE_MS
         self.has_due = True
-
-    def reset(self) -> None:
-        """Forget everything that is not in the store, and what was read from it."""
-        super().reset()
-        self.late_events.clear()
-        self.begin_at(self.stream_time_ms)
 
     # -- what rules use -------------------------------------------------------------------------
 
@@ -190,18 +197,24 @@ class TimedPart(ClosedByStreamTime, TablePart[V]):
     def seal_index(self) -> IndexChanges:
         """Return what the commit that begins now changes in the index: of the epoch that ends, and before.
 
-        What it removes is of minutes in which nothing is due any more: so no later commit writes an entry
-        there, and all earlier ones are in the store.
+        What it removes is of minutes in which nothing is due any more, and all entries of earlier commits
+        are in the store.
         """
         added, self._unindexed = self._unindexed, defaultdict(list)
+        passed = self._passed()
+        # Of what this commit adds some may have been fired by now: the next one removes that.
+        self._removed_to_ms = min([self._removed_to_ms, *added])
+        return IndexChanges(added, passed)
+
+    def _passed(self) -> Sequence[IndexEntry]:
         oldest_ms = min([self.stream_time_ms, *(ms for ms, _ in self._due[-1:] + self._soon[:1])])
         to_ms = minute_of(oldest_ms)
         if to_ms <= self._removed_to_ms or (self.has_due and self._loaded_to_ms <= to_ms):
-            return IndexChanges(added)
+            return ()
         name, from_ms = self.table.name, self._removed_to_ms
         passed = self._store.due(name, from_ms, to_ms - 1, EXPIRED_AT_ONCE)
         self._removed_to_ms = to_ms if len(passed) < EXPIRED_AT_ONCE else passed[-1].minute_ms
-        return IndexChanges(added, passed)
+        return passed
 
     def _follow(self, key: str, before: V | None, row: V) -> None:
         """Have a row found when it is due."""

@@ -14,8 +14,9 @@ from streams.engine.store import Store
 from streams.events import OrderCreated
 from streams.testing import Driver
 from streams.topics import DEAD_LETTERS, ORDERS
-from streams.topology import TOPOLOGY
+from streams.topology import TOPOLOGY, WINDOWS
 from tables.definitions import USER_ORDER_MINUTES, USER_ORDERS
+from tables.timed import ORDER_PAYMENTS, ORDER_STATS
 from tests.flows.stories import NOW_MS, order, orders
 
 DAY_MS = 86_400_000
@@ -101,6 +102,32 @@ def test_a_store_that_turns_out_damaged_is_rebuilt_while_the_worker_runs(
         assert next(damaged, None) is None
         assert driver.table(USER_ORDERS)["ada"].orders == 9
         assert driver.workers == 1
+
+
+@pytest.mark.parametrize("table", [ORDER_PAYMENTS.name, ORDER_STATS.name])
+def test_a_store_whose_time_index_is_damaged_for_good_is_rebuilt(
+    tmp_path: Path, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    with Driver(WINDOWS, settings, partitions=1) as driver:
+        driver.pipe(ORDERS, orders(range(5)))
+        driver.stop_worker()
+        healthy = Store.last_begun
+        damaged: list[Store] = []
+
+        def last_begun(self: Store, name: str) -> int | None:
+            if name == table:
+                damaged[:] = damaged or [self]
+                if self in damaged:
+                    raise StoreCorruptError(f"{self.path} is damaged")
+            return healthy(self, name)
+
+        monkeypatch.setattr(Store, "last_begun", last_begun)
+        driver.start_worker()
+        driver.pipe(ORDERS, orders(range(5, 9)))
+        assert damaged
+        assert len(driver.table(ORDER_PAYMENTS)) == 9
+        assert sum(row.events for row in driver.table(ORDER_STATS).values()) == 9
 
 
 def test_a_store_that_turns_out_damaged_as_rows_expire_is_rebuilt_too(

@@ -1,8 +1,9 @@
 """Laws 1 to 3 across a repartition topic: by whatever key records go on, each counts once."""
 
+import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterable, Collection, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +15,13 @@ from hypothesis import strategies as st
 
 from config.settings import load_settings
 from streams.engine.api import App, Batch
+from streams.engine.cluster import Bounds
 from streams.engine.definitions import Flow, RepartitionTopic, Table, Topology
 from streams.engine.failpoints import InjectedFailureError, Step, disarm
-from streams.engine.records import TopicPartition
+from streams.engine.records import Record, TopicPartition
+from streams.engine.verify import TaskReport, verify
 from streams.events import OrderCreated
+from streams.memory_cluster import MemoryCluster
 from streams.testing import Driver
 from streams.topics import ORDERS
 from tests.laws.test_crashes import Blow, blows
@@ -147,6 +151,42 @@ def test_what_is_processed_of_a_repartition_topic_is_deleted(tmp_path: Path) -> 
         driver.start_worker()
         driver.pipe(ORDERS, [(USER, order(event_id="e-6", timestamp=NOW_MS))])
         assert sum(driver.table(COUNTS).values()) == 7
+
+
+class _Between(MemoryCluster):
+    """Between the answers to two questions, a worker commits and deletes what it has processed."""
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        for (group, tp), committed in list(self.kafka.offsets.items()):
+            if tp in partitions and tp.topic.endswith("-prices-repartition"):
+                end = self.kafka.stable_end(tp)
+                self.kafka.offsets[group, tp] = committed._replace(offset=end)
+                await self.delete_before({tp: end})
+        return await super().bounds(partitions)
+
+
+def test_what_is_deleted_while_somebody_compares_is_no_difference(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    with Driver(BY_PRICE, settings, partitions=1) as driver:
+        driver.pipe(ORDERS, [(USER, order(event_id="e", timestamp=NOW_MS))])
+        driver.kill_worker()
+        tp = TopicPartition(f"{settings.app_id}-prices-repartition", 0)
+        driver.kafka.append(tp, Record(None, b"{}"), NOW_MS)
+        cluster = _Between(driver.kafka, settings.app_id, lambda: NOW_MS)
+
+        async def verified() -> list[TaskReport]:
+            found = verify(
+                driver.topology,
+                cluster,
+                application_id=settings.app_id,
+                data_dir=tmp_path / "elsewhere",
+                partitions=1,
+                limit=1,
+            )
+            return [report async for report in found]
+
+        assert all(report.is_equal for report in asyncio.run(verified()))
+        assert driver.kafka.begins[tp] == driver.kafka.stable_end(tp)
 
 
 def test_an_event_whose_key_is_none_is_a_dead_letter_that_says_so(tmp_path: Path) -> None:

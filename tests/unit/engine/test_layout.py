@@ -81,12 +81,13 @@ REFUSED = {
     ),
     "flow enrich joins table sums, which is kept in columns: nobody can look up a row as of a "
     "turn": topology(flow("sum", ORDERS, keeps=SUMS), flow("enrich", USERS, joins=(SUMS,))),
-    "inputs orders and users are each joined with a table that is kept from another of them": topology(
+    "inputs orders and users are each joined with a table that is kept from another of them, or named "
+    "behind it by a flow that sees their order": topology(
         flow("one", ORDERS, keeps=COUNTS, joins=(PROFILES,)),
         flow("two", USERS, keeps=PROFILES, joins=(COUNTS,)),
     ),
     "inputs orders and users and visits are each joined with a table that is kept from another "
-    "of them": topology(
+    "of them, or named behind it by a flow that sees their order": topology(
         flow("one", ORDERS, keeps=COUNTS, joins=(PROFILES,)),
         flow("two", USERS, keeps=PROFILES, joins=(VISITED,)),
         flow("three", VISITS, keeps=VISITED, joins=(COUNTS,)),
@@ -284,6 +285,14 @@ def test_a_timed_table_says_from_when_on_the_order_of_inputs_shows() -> None:
     assert made.in_order_ms == 7
     [made] = subtopologies(topology(timed(ORDERS, fires=fire)))
     assert made.in_order_ms is None
+
+
+def test_on_ties_inputs_go_as_a_flow_names_them_that_sees_their_order() -> None:
+    made = topology(flow("a", ORDERS), timed(USERS, ORDERS, fires=fire))
+    assert [topic.name for topic in made.inputs] == ["users", "orders"]
+    made = topology(timed(USERS, ORDERS, fires=fire), timed(ORDERS, USERS, fires=fire))
+    with pytest.raises(DefinitionError, match=r"inputs orders and users are .* sees their order$"):
+        _ = made.inputs
 
 
 def test_there_are_late_records_where_there_is_a_timed_table() -> None:

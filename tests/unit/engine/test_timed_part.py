@@ -132,6 +132,27 @@ def test_the_index_keeps_a_busy_row_once_a_minute_until_that_has_passed(disk: Di
     assert disk.stale() == []
 
 
+def test_entries_of_rows_that_were_fired_before_their_commit_pass_with_the_next(disk: Disk) -> None:
+    for minute in range(1, 50):
+        disk.set(f"k{minute}", Alarm(minute * MINUTE_MS))
+        disk.fire((minute + 1) * MINUTE_MS)
+        disk.commit()
+        assert disk.due() == [(minute * MINUTE_MS, f"k{minute}")]
+    disk.commit()
+    assert disk.due() == []
+
+
+def test_who_looks_for_stale_entries_reads_none_behind_the_first_other(disk: Disk) -> None:
+    for minute in range(1, 4):
+        disk.set("a", Alarm(minute * MINUTE_MS))
+        disk.commit()
+    disk.set("b", Alarm(4 * MINUTE_MS))
+    disk.commit()
+    *_, last = disk.store.due(ALARMS.name, 0, 10**15, 9)
+    disk.store._db[last.at] = b"unreadable"
+    assert disk.stale() == [(MINUTE_MS, "a"), (2 * MINUTE_MS, "a")]
+
+
 def test_of_rows_that_are_never_due_the_index_has_one_entry_and_they_are_found(disk: Disk) -> None:
     for number in range(3):
         disk.set(f"k{number}", Alarm(NEVER_MS))
