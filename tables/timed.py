@@ -118,7 +118,7 @@ STATS: Final = PaneAggregation[OrderCreated, dict[str, Any]](
     several(orders=count(), cents=total(_cents), highest=highest(_cents)),
     key=_user_id,
 )
-ORDER_STATS: Final[PaneTable[Any]] = PaneTable.of("order_stats", STATS)
+ORDER_STATS: Final[PaneTable[Any]] = PaneTable.of("order_stats_minutes", STATS)
 
 # --- spending_spikes ------------------------------------------------------------------------------
 
