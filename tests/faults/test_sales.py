@@ -15,7 +15,7 @@ from demo.generator import TopicKeyValue
 from demo.readback import read_topics
 from streams.broker import EmbeddedKafka
 from streams.prepare import prepare_topics
-from streams.topics import ORDERS, PRODUCT_SALES
+from streams.topics import ORDER_LINES, ORDERS, PRODUCT_SALES
 from streams.topology import SALES
 from tests.broker.groups import caught_up, committed_records, send
 from tests.faults.workers import WorkerProcess
@@ -28,8 +28,7 @@ APPLICATION = "shop"
 GROUP = "shop-sales"
 ORDERED = 30_000
 OF_SALES = SALES.of(GROUP)
-INPUTS = [topic.name for topic in OF_SALES.inputs]
-LINES = next(name for name in INPUTS if name != ORDERS.name)
+LINES = ORDER_LINES.of(GROUP).name
 
 
 def _lines(chance: random.Random) -> list[list[Line]]:
