@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from hypothesis import given, settings
@@ -14,11 +13,11 @@ from streams.testing import Driver
 from streams.topics import ORDER_VALUE_QUANTILES, ORDERS, USERS
 from streams.topology import SALES
 from tables.sales import ORDER_COUNTRIES
+from tests.flows.selling import PARTITIONS, selling
 from tests.flows.stories import NOW_MS, KeyValue, event_of, order, user_event
 from tests.laws.world import Cuts, cuts
 
 DAY_MS = 86_400_000
-PARTITIONS = 2
 PEOPLE = ("ada", "bob", "cy")
 # Of these some lie in each partition of order-values: their orders end the days there.
 ENDERS = tuple(f"ender-{number}" for number in range(8))
@@ -85,33 +84,23 @@ deeds = st.builds(
 def test_orders_count_where_their_users_were_however_the_inputs_are_cut(
     told: Sequence[Told], cut: Cuts
 ) -> None:
-    with TemporaryDirectory() as folder:
-        driver = Driver(
-            SALES,
-            load_settings(data_dir=Path(folder), commit_interval_ms=1),
-            partitions=PARTITIONS,
-            max_batch_records=cut.max_batch_records,
-            max_epoch_records=cut.max_epoch_records,
-        )
-        with driver:
-            driver.cut_input(cut.run_lengths)
-            driver.delay_answers(cut.delays)
-            for number, each in enumerate(told):
-                topic, record = each.record(number)
-                driver.pipe(topic, [record], partition=each.partition, settle=False)
-            driver.settle()
-            # The next day each ender says where they are, and orders; then again, as orders wait a minute.
-            for at_ms in (2 * DAY_MS, 2 * DAY_MS + 120_000):
-                for number, ender in enumerate(ENDERS):
-                    profile = {"username": ender, "email": "a@example.org", "country": ender}
-                    moved = user_event("registered", at_ms, user=ender, **profile)
-                    driver.pipe(USERS, [moved], partition=number % PARTITIONS)
-                    last = order(1_000 + number, user=ender, at_ms=at_ms + 1)
-                    driver.pipe(ORDERS, [last], partition=number % PARTITIONS)
-            found = [event_of(sent) for sent in driver.sent(ORDER_VALUE_QUANTILES.name)]
-            assert driver.sent(SALES.late_records) == []
-            assert driver.sent(SALES.dead_letters) == []
-            assert {key.partition("-")[0] for key in driver.table(ORDER_COUNTRIES)} >= {"ender"}
+    with selling(cut) as driver:
+        for number, each in enumerate(told):
+            topic, record = each.record(number)
+            driver.pipe(topic, [record], partition=each.partition, settle=False)
+        driver.settle()
+        # The next day each ender says where they are, and orders; then again, as orders wait a minute.
+        for at_ms in (2 * DAY_MS, 2 * DAY_MS + 120_000):
+            for number, ender in enumerate(ENDERS):
+                profile = {"username": ender, "email": "a@example.org", "country": ender}
+                moved = user_event("registered", at_ms, user=ender, **profile)
+                driver.pipe(USERS, [moved], partition=number % PARTITIONS)
+                last = order(1_000 + number, user=ender, at_ms=at_ms + 1)
+                driver.pipe(ORDERS, [last], partition=number % PARTITIONS)
+        found = [event_of(sent) for sent in driver.sent(ORDER_VALUE_QUANTILES.name)]
+        assert driver.sent(SALES.late_records) == []
+        assert driver.sent(SALES.dead_letters) == []
+        assert {key.partition("-")[0] for key in driver.table(ORDER_COUNTRIES)} >= {"ender"}
     of_country = expected(told)
     assert len(found) == len(of_country)
     for event in found:

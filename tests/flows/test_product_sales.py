@@ -4,7 +4,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from hypothesis import given, settings
@@ -15,11 +14,11 @@ from streams.testing import Driver
 from streams.topics import DEAD_LETTERS, ORDER_LINES, ORDERS, PRODUCT_SALES
 from streams.topology import SALES
 from tables.sales import PRODUCT_SALES as OPEN_WINDOWS
+from tests.flows.selling import PARTITIONS, selling
 from tests.flows.stories import NOW_MS, KeyValue, event_of, order
 from tests.laws.world import Cuts, cuts
 
 MINUTE_MS = 60_000
-PARTITIONS = 2
 USERS = ("ada", "bob", "cy")
 # Of these some lie in each partition of order-lines: their lines close the windows there.
 CLOSERS = tuple(f"closer-{number}" for number in range(8))
@@ -84,37 +83,25 @@ lines = st.builds(
 def test_what_is_told_of_a_product_is_the_same_however_orders_are_cut(
     lines: Sequence[Line], cut: Cuts
 ) -> None:
-    with TemporaryDirectory() as folder:
-        driver = Driver(
-            SALES,
-            load_settings(data_dir=Path(folder), commit_interval_ms=1),
-            partitions=PARTITIONS,
-            max_batch_records=cut.max_batch_records,
-            max_epoch_records=cut.max_epoch_records,
-        )
-        with driver:
-            driver.cut_input(cut.run_lengths)
-            driver.delay_answers(cut.delays)
-            for number, line in enumerate(lines):
-                driver.pipe(
-                    ORDERS, [placed(number, [line])], partition=line.user % PARTITIONS, settle=False
-                )
-            driver.settle()
-            last = [Line(0, product, 1, 1.0, 60 * MINUTE_MS) for product in CLOSERS]
-            driver.pipe(ORDERS, [placed(len(lines), last)])
-            told = [event_of(sent) for sent in driver.sent(PRODUCT_SALES.name)]
-            assert {key[0] for key in driver.table(OPEN_WINDOWS)} == {"c"}
-            assert driver.sent(SALES.late_records) == []
-        expected = sales(lines)
-        assert len(told) == len(expected)
-        found = {
-            (event["data"]["product_id"], event["data"]["window_start"]): event for event in told
-        }
-        for key, data in expected.items():
-            of_window = found[key]["data"]
-            p95 = data.pop("line_amount_p95")
-            assert abs(of_window.pop("line_amount_p95") - p95) <= p95 / 100
-            assert of_window == data
+    with selling(cut) as driver:
+        for number, line in enumerate(lines):
+            driver.pipe(
+                ORDERS, [placed(number, [line])], partition=line.user % PARTITIONS, settle=False
+            )
+        driver.settle()
+        last = [Line(0, product, 1, 1.0, 60 * MINUTE_MS) for product in CLOSERS]
+        driver.pipe(ORDERS, [placed(len(lines), last)])
+        told = [event_of(sent) for sent in driver.sent(PRODUCT_SALES.name)]
+        assert {key[0] for key in driver.table(OPEN_WINDOWS)} == {"c"}
+        assert driver.sent(SALES.late_records) == []
+    expected = sales(lines)
+    assert len(told) == len(expected)
+    found = {(event["data"]["product_id"], event["data"]["window_start"]): event for event in told}
+    for key, data in expected.items():
+        of_window = found[key]["data"]
+        p95 = data.pop("line_amount_p95")
+        assert abs(of_window.pop("line_amount_p95") - p95) <= p95 / 100
+        assert of_window == data
 
 
 def test_a_window_s_event_says_of_which_window_it_is(tmp_path: Path) -> None:
