@@ -36,6 +36,7 @@ from streams.operators.columns import Integers
 from streams.operators.panes import PaneAggregation, PaneRows
 from streams.operators.sessions import SessionAggregation, SessionWindows
 from streams.operators.sliding import SlidingAggregation, SlidingWindows
+from streams.operators.suppression import Suppressed, Suppression, suppressed_codec
 from streams.operators.timed import Fired, TimedRows
 from streams.operators.windowing import (
     Aggregation,
@@ -133,6 +134,19 @@ class Stream(Generic[E]):
             )
         return WindowedStream(self, windows, key)
 
+    def suppress(self, limit_ms: int, *, key: Callable[[E], str]) -> "SuppressedStream[E]":
+        """Take the events for a table's changes, and tell of each key at most one in `limit_ms`.
+
+        That is the last one, as event time comes to the first of them + limit_ms; see Suppression. Raise
+        ValueError for a limit below 1, and behind what makes other events of them.
+        """
+        if self.steps:
+            raise ValueError(
+                "what is suppressed is kept as an event of a topic: send what was made of it on with key_by "
+                "first"
+            )
+        return SuppressedStream(self, Suppression(limit_ms=limit_ms, key=key))
+
     def to(self, name: str, topic: Topic) -> tuple[Flow, ...]:
         """Send the events to a topic, in a flow of this name; return it and those before it."""
         steps: list[_Step] = [_each(_filter(keep)) for keep in self.keeps]
@@ -211,6 +225,34 @@ class AggregatedStream(Generic[E]):
             case SlidingWindows():
                 return SlidingAggregation(windows, aggregate, key=key, emits=emits)
         return WindowAggregation(windows, aggregate, key=key, emits=emits)
+
+
+@dataclass(frozen=True)
+class SuppressedStream(Generic[E]):
+    """A table's changes, of which not all are told."""
+
+    stream: Stream[E]
+    operator: Suppression[E]
+
+    def to(self, name: str, topic: Topic, make: Callable[[E], Event]) -> tuple[Flow, ...]:
+        """Send an event to a topic for each change that is told; return the flow, and those before it.
+
+        The flow keeps a table of the same name, with a row for each key that waits.
+        """
+        before, operator = self.stream, self.operator
+        table: TimedTable[Any] = TimedTable(name, *suppressed_codec(before.event_type))
+        keeps = before.keeps
+
+        def rule(events: Sequence[Any], rows: TimedRows[Suppressed[E]]) -> None:
+            operator.add(events, _KeptRows(rows, keeps) if keeps else rows)
+
+        def fire(key: str, row: Suppressed[E], now_ms: int) -> Fired[Suppressed[E], Event]:
+            left, told = operator.fire(key, row, now_ms)
+            return left, list(map(make, told))
+
+        register = _agent(name, before.topic, before.event_type, rule, (table,))
+        flow = Flow(register, name, (before.topic,), keeps=table, fires=fire, emits=topic)
+        return (*before.before, flow)
 
 
 # -- what they become ------------------------------------------------------------------------------

@@ -167,9 +167,29 @@ def test_without_a_filter_windows_have_all_events(tmp_path: Path) -> None:
     assert texts(flows, tmp_path, order(1, at_ms=1), order(2, at_ms=50)) == ["ada [0, 50] 1"]
 
 
+def test_of_each_key_s_changes_the_last_in_a_time_is_told(tmp_path: Path) -> None:
+    flows = (
+        stream(ORDERS, OrderCreated)
+        .where(is_large)
+        .suppress(50, key=_user)
+        .to("suppressed", NOTES, noted)
+    )
+    items = [{"product_id": "pen", "quantity": 1, "unit_price": 2.5}]
+    amounts = [(0, 10), (30, 11), (40, 1), (50, 12), (99, 13), (100, 14), (101, 1)]
+    records = [
+        order(n, amount=amount, at_ms=at_ms, items=items)
+        for n, (at_ms, amount) in enumerate(amounts)
+    ]
+    assert texts(flows, tmp_path, *records) == ["ada 11", "ada 13"]
+
+
 def test_what_cannot_be_declared_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^topic users holds no OrderCreated$"):
         stream(USERS, OrderCreated)
     made = stream(ORDERS, OrderPaid).map(lambda event: event)
     with pytest.raises(ValueError, match=r"send what was made of them on with key_by first$"):
         made.window(TumblingWindows(50, 0), key=_user)
+    with pytest.raises(ValueError, match=r"send what was made of it on with key_by first$"):
+        made.suppress(50, key=_user)
+    with pytest.raises(ValueError, match=r"^limit_ms must be 1 or more, not 0$"):
+        stream(ORDERS, OrderPaid).suppress(0, key=_user)

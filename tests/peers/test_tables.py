@@ -15,6 +15,7 @@ from bench import expected
 from streams.operators.foreign_key import ForeignKeyJoin
 from streams.operators.joins import Joined
 from streams.operators.stream_table import StreamTableJoin
+from streams.operators.suppression import Suppression
 from streams.operators.table_table import Change, TableTableJoin
 from streams.operators.timed import TimedDict
 from streams.operators.versioned import VersionedJoin
@@ -373,3 +374,68 @@ def test_no_deletion_of_nothing_is_told(run: TableRun) -> None:
 @pytest.mark.parametrize("operator", ["table-table", "foreign-key"])
 def test_theirs_tells_deletions_of_what_was_not_there(operator: str) -> None:
     assert any(without_idle(run.results) != list(run.results) for run in runs_of(operator))
+
+
+# -- suppression -----------------------------------------------------------------------------------
+
+SUPPRESSED: Final = runs_of("suppression")
+
+
+def told_by_rule(run: TableRun, *, own_event_counts: bool) -> list[TableResult]:
+    """Tell a table's changes by the definition; whether an event still counts that makes its key due."""
+    held: dict[str, tuple[int, TableRecord]] = {}
+    told: list[TableResult] = []
+    now_ms = 0
+
+    def tell(number: int) -> None:
+        due = [(due_ms, key) for key, (due_ms, _) in held.items() if due_ms <= now_ms]
+        for _, key in sorted(due):
+            _, change = held.pop(key)
+            told.append(TableResult(number, key, change.value, None, change.timestamp))
+
+    for number, record in enumerate(run.records):
+        now_ms = max(now_ms, record.timestamp)
+        if not own_event_counts and held.get(record.key, (now_ms + 1, record))[0] <= now_ms:
+            tell(number)
+        due_ms, _ = held.get(record.key, (record.timestamp + run.case.limit_ms, record))
+        held[record.key] = due_ms, record
+        tell(number)
+    return told
+
+
+def told_here(run: TableRun) -> list[TableResult]:
+    operator = Suppression[TableRecord](limit_ms=run.case.limit_ms, key=key_of)
+    rows: TimedDict[Any] = TimedDict()
+    told: list[TableResult] = []
+    for number, record in enumerate(run.records):
+        operator.add([record], rows)
+        told += [
+            TableResult(number, change.key, change.value, None, change.timestamp)
+            for change in rows.fire(operator.fire)
+        ]
+    return told
+
+
+@a_run_each(SUPPRESSED)
+def test_theirs_tells_a_key_that_its_own_event_makes_due_with_that_event(run: TableRun) -> None:
+    assert list(run.results) == told_by_rule(run, own_event_counts=True)
+
+
+#   a 10      a 20     limit 10       there: 20 is told         here: 10 is told, and 20 waits until 30
+@a_run_each(SUPPRESSED)
+def test_ours_tells_it_as_it_was_and_has_that_event_wait(run: TableRun) -> None:
+    assert told_here(run) == told_by_rule(run, own_event_counts=False)
+
+
+@pytest.mark.parametrize("limit_ms", [3, 8, 30])
+def test_there_are_runs_in_which_a_key_s_own_event_makes_it_due(limit_ms: int) -> None:
+    runs = [run for run in SUPPRESSED if run.case.limit_ms == limit_ms]
+    assert any(told_here(run) != list(run.results) for run in runs)
+
+
+@a_run_each(SUPPRESSED)
+def test_each_key_ends_with_the_same_change_in_both(run: TableRun) -> None:
+    ends = {one.key: one for one in run.results if one.key != "z"}
+    assert {one.key: one.left for one in told_here(run) if one.key != "z"} == {
+        key: one.left for key, one in ends.items()
+    }
