@@ -36,6 +36,7 @@ from streams.operators.versioned import (
     versioned_join_codec,
     versions_codec,
 )
+from streams.operators.versioned_tables import Latest, VersionedTableJoin, latest_codec
 from streams.testing import Driver
 from tests.flows.stories import NOW_MS
 
@@ -67,7 +68,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 LEFTS = Topic("lefts", (LeftChanged,), key=attrgetter("data.key"))
 RIGHTS = Topic("rights", (RightChanged,), key=attrgetter("data.key"))
-NAMES = ("stream", "history", "versioned", "cells", "foreign", "suppression")
+NAMES = ("stream", "history", "versioned", "cells", "foreign", "suppression", "latest")
 OUT = {name: Topic(f"{name}-told", (Told,), key=attrgetter("key")) for name in NAMES}
 
 
@@ -122,6 +123,14 @@ SUPPRESSION = Suppression[Told](
         right=None,
     ),
 )
+LATEST = VersionedTableJoin[int, int](
+    kind="outer",
+    history_ms=20,
+    left_key=key_of,
+    left_value=value_of,
+    right_key=key_of,
+    right_value=value_of,
+)
 VersionedRow = VersionsAndWaiting[Kept, int]
 RIGHT_ROWS: Table[int] = Table("right_rows", msgspec.json.encode, msgspec.json.Decoder(int).decode)
 HISTORY_ROWS = TimedTable("history_rows", *versions_codec(int))
@@ -130,6 +139,7 @@ VERSIONED_ROWS = TimedTable(
 )
 CELL_ROWS = Table("cell_rows", *cells_codec(int, int))
 FOREIGN_ROWS = Table("foreign_rows", *foreign_key_codec(int, int))
+LATEST_ROWS = TimedTable("latest_rows", *latest_codec(int, int), in_order_ms=0)
 # Of two changes of a key the one that comes later is told, however late: the order of inputs shows.
 SUPPRESSED_ROWS = TimedTable("suppressed_rows", *suppressed_codec(Told), in_order_ms=0)
 
@@ -221,6 +231,14 @@ def suppress(events: Iterable[Any], rows: TimedRows[Suppressed[Told]]) -> None:
     SUPPRESSION.add(events, rows)
 
 
+def latest_left(events: Iterable[Any], rows: TimedRows[Latest[int, int]]) -> list[Told]:
+    return changes(LATEST.add_left(events, rows))
+
+
+def latest_right(events: Iterable[Any], rows: TimedRows[Latest[int, int]]) -> list[Told]:
+    return changes(LATEST.add_right(events, rows))
+
+
 RULES: dict[str, dict[Topic, Any]] = {
     "rights": {RIGHTS: keep_rights},
     "stream": {LEFTS: join_stream},
@@ -229,6 +247,7 @@ RULES: dict[str, dict[Topic, Any]] = {
     "cells": {RIGHTS: cells_right, LEFTS: cells_left},
     "foreign": {RIGHTS: foreign_right, LEFTS: foreign_left},
     "suppression": {RIGHTS: suppress, LEFTS: suppress},
+    "latest": {RIGHTS: latest_right, LEFTS: latest_left},
 }
 
 
@@ -266,6 +285,7 @@ TOPOLOGIES = {
     "suppression": (
         flow("suppression", SUPPRESSED_ROWS, keeps=SUPPRESSED_ROWS, fires=SUPPRESSION.fire),
     ),
+    "latest": (flow("latest", LATEST_ROWS, keeps=LATEST_ROWS, fires=LATEST.fire),),
 }
 
 # --- scripts, and what comes of them ----------------------------------------------------------------

@@ -18,7 +18,8 @@ from streams.operators.stream_table import StreamTableJoin
 from streams.operators.suppression import Suppression
 from streams.operators.table_table import Change, TableTableJoin
 from streams.operators.timed import TimedDict
-from streams.operators.versioned import VersionedJoin
+from streams.operators.versioned import VersionedJoin, VersionedTable
+from streams.operators.versioned_tables import VersionedTableJoin
 from tests.peers import make_scripts
 from tests.peers.table_peers import (
     FOLDER,
@@ -315,11 +316,13 @@ def last_of_each(results: Iterable[TableResult]) -> list[TableResult]:
     return [last[at] for at in sorted(last)]
 
 
-def without_deletions_of_nothing(run: TableRun) -> list[TableResult]:
-    """Leave out what came of right records that delete what is not there."""
+def without_deletions_of_nothing(
+    run: TableRun, used: Sequence[tuple[int, TableRecord]] = ()
+) -> list[TableResult]:
+    """Leave out what came of right records that delete what is not there; `used`: if not all count."""
     there: set[str] = set()
     idle: set[int] = set()
-    for number, record in enumerate(run.records):
+    for number, record in used or enumerate(run.records):
         if record.topic == "right":
             if record.value is None and record.key not in there:
                 idle.add(number)
@@ -374,6 +377,123 @@ def test_no_deletion_of_nothing_is_told(run: TableRun) -> None:
 @pytest.mark.parametrize("operator", ["table-table", "foreign-key"])
 def test_theirs_tells_deletions_of_what_was_not_there(operator: str) -> None:
     assert any(without_idle(run.results) != list(run.results) for run in runs_of(operator))
+
+
+# -- two versioned tables --------------------------------------------------------------------------
+
+VERSIONED_TABLES: Final = runs_of("versioned-table-table")
+VERSIONED_FOREIGN: Final = runs_of("versioned-foreign-key")
+
+
+def latest(run: TableRun, *, there: bool, joint: bool = False) -> list[tuple[int, TableRecord]]:
+    """Return the records that are, at their turn, the latest of their side and key, and not late.
+
+    `there`: a deletion at the very time of a key's only version leaves no trace, so that whatever is
+    older is the latest again. `joint`: both sides have one stream time.
+    """
+    now_ms = {"left": 0, "right": 0}
+    versions: dict[tuple[str, str], dict[int, int | None]] = {}
+    found = []
+    for number, record in enumerate(run.records):
+        for side in now_ms if joint else (record.topic,):
+            now_ms[side] = max(now_ms[side], record.timestamp)
+        if record.timestamp < now_ms[record.topic] - run.case.history_ms:
+            continue
+        of = versions.setdefault((record.topic, record.key), {})
+        if record.timestamp >= max(of, default=0):
+            found.append((number, record))
+        is_all = [*of] == [record.timestamp] and of[record.timestamp] is not None
+        of[record.timestamp] = record.value
+        if there and record.value is None and is_all:
+            of.clear()
+    return found
+
+
+def changes_by(join: Any, rows: Any, used: Iterable[tuple[int, TableRecord]]) -> list[TableResult]:
+    return [
+        TableResult(number, *change[:4])
+        for number, record in used
+        for change in (join.add_left if record.topic == "left" else join.add_right)([record], rows)
+    ]
+
+
+def two_tables(run: TableRun) -> TableTableJoin[int, int]:
+    return TableTableJoin(
+        kind=run.case.kind,
+        left_key=key_of,
+        left_value=value_of,
+        right_key=key_of,
+        right_value=value_of,
+    )
+
+
+@a_run_each(VERSIONED_TABLES)
+def test_theirs_joins_what_is_the_latest_and_forgets_deletions_of_the_same_time(
+    run: TableRun,
+) -> None:
+    used = latest(run, there=True)
+    assert changes_by(two_tables(run), {}, used) == without_idle(run.results)
+
+
+def versioned_tables(run: TableRun) -> list[TableResult]:
+    join = VersionedTableJoin[int, int](
+        kind=run.case.kind,
+        history_ms=run.case.history_ms,
+        left_key=key_of,
+        left_value=value_of,
+        right_key=key_of,
+        right_value=value_of,
+    )
+    rows: TimedDict[Any] = TimedDict()
+    told: list[TableResult] = []
+    for number, record in enumerate(run.records):
+        told += changes_by(join, rows, [(number, record)])
+        assert rows.fire(join.fire) == []
+    return told
+
+
+@a_run_each(VERSIONED_TABLES)
+def test_ours_joins_what_is_the_latest_with_one_stream_time(run: TableRun) -> None:
+    used = latest(run, there=False, joint=True)
+    assert versioned_tables(run) == changes_by(two_tables(run), {}, used)
+
+
+#   left 1 at 13     deleted at 13      left 2 at 2         there: the table has 2      here: it has nothing
+def test_each_difference_of_versioned_tables_is_in_some_run() -> None:
+    assert {
+        run.script for run in VERSIONED_TABLES if versioned_tables(run) == without_idle(run.results)
+    }
+    for there, joint in ((True, False), (False, True)):
+        assert any(
+            latest(run, there=there, joint=joint) != latest(run, there=False)
+            for run in VERSIONED_TABLES
+        )
+
+
+#   each table by itself, and behind both a join of what was the latest: docs/tables.md
+@a_run_each(VERSIONED_FOREIGN)
+def test_by_foreign_key_the_latest_of_two_versioned_tables_are_joined_as_there(
+    run: TableRun,
+) -> None:
+    assert run.case.kind != "outer"
+    join = ForeignKeyJoin[int, int](
+        kind=run.case.kind,
+        left_key=key_of,
+        left_value=value_of,
+        foreign_key=foreign_key,
+        right_key=key_of,
+        right_value=value_of,
+    )
+    table = VersionedTable[int](history_ms=run.case.history_ms, key=key_of, value=value_of)
+    rows: dict[str, TimedDict[Any]] = {"left": TimedDict(), "right": TimedDict()}
+    ours: list[tuple[int, TableRecord]] = []
+    for number, record in enumerate(run.records):
+        ours += [(number, one) for one in table.put([record], rows[record.topic])]
+        rows[record.topic].fire(table.fire)
+    assert ours == latest(run, there=False)
+    there = latest(run, there=True)
+    results = without_idle(last_of_each(without_deletions_of_nothing(run, there)))
+    assert untimed(last_of_each(changes_by(join, {}, there))) == untimed(results)
 
 
 # -- suppression -----------------------------------------------------------------------------------
