@@ -21,12 +21,15 @@ from itertools import chain
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from streams.declared_flows import Parts, Path, Paths, Step, fired, sent_on, suppressed, told
-from streams.engine.definitions import Event, Flow, RepartitionTopic, Table, Topic
+from streams.declared_foreign_key import ForeignKeyFlows, Side
+from streams.engine.definitions import Event, Flow, KeyHash, RepartitionTopic, Table, Topic
 from streams.operators.aggregates import Aggregate, several
 from streams.operators.panes import PaneAggregation
 from streams.operators.sessions import SessionAggregation, SessionWindows
 from streams.operators.sliding import SlidingAggregation, SlidingWindows
+from streams.operators.stream_table import TableJoinKind, check_kind
 from streams.operators.suppression import Suppression
+from streams.operators.table_table import Change
 from streams.operators.windowing import (
     Aggregation,
     Emits,
@@ -52,6 +55,10 @@ def stream(topic: Topic, event_type: type[E]) -> "Stream[E]":
 def together(*flows: tuple[Flow, ...]) -> tuple[Flow, ...]:
     """Return the flows of several streams, for a Topology: those that come before more than one, once."""
     return tuple(dict.fromkeys(chain.from_iterable(flows)))
+
+
+def _never(_event: Any) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,36 @@ class Stream(Generic[E]):
 
         joins = tuple(dict.fromkeys((*self.joins, table)))
         return replace(self._then(joined), joins=joins)
+
+    def join_by_foreign_key(
+        self,
+        right: "Stream[F]",
+        *,
+        key: Callable[[E], str],
+        foreign_key: Callable[[E], str | None],
+        right_key: Callable[[F], str],
+        deletes: Callable[[E], bool] = _never,
+        right_deletes: Callable[[F], bool] = _never,
+        kind: TableJoinKind = "inner",
+        hashed_by: KeyHash = "crc32",
+    ) -> "ForeignKeyStream[E, F]":
+        """Take the events of both for tables' changes, and join left rows with the right ones they name.
+
+        An event is its row's value, unless it deletes. A left row's events come from one partition, whichever
+        that is; those of the right table from where its keys' hashes say. See ForeignKeyJoin. Raise
+        ValueError behind what makes other events of them, and for a kind that there is not.
+        """
+        check_kind(kind, TableJoinKind)
+        for one in (self, right):
+            one._check_unmade("tables are told by events of a topic")  # noqa: SLF001 - one of its kind
+        flows = ForeignKeyFlows(
+            kind=kind,
+            left=Side(Paths(self.paths), key, deletes),
+            right=Side(Paths(right.paths), right_key, right_deletes),
+            foreign_key=foreign_key,
+            hashed_by=hashed_by,
+        )
+        return ForeignKeyStream(flows, together(self.before, right.before))
 
     def key_by(self, topic: RepartitionTopic, event_type: type[F]) -> "Stream[F]":
         """Send the events on by the key of a repartition topic, which holds their type.
@@ -254,3 +291,22 @@ class SuppressedStream(Generic[E]):
         """
         flow = suppressed(name, Paths(self.stream.paths), self.operator, make)
         return (*self.stream.before, replace(flow, emits=topic))
+
+
+@dataclass(frozen=True)
+class ForeignKeyStream(Generic[E, F]):
+    """A table of rows joined with those that they name, told by its changes."""
+
+    joined: ForeignKeyFlows
+    before: tuple[Flow, ...]
+
+    def to(
+        self, name: str, topic: Topic, make: Callable[[Change[E, F]], Event]
+    ) -> tuple[Flow, ...]:
+        """Send an event to a topic for each change; return the flow of this name, and those before it.
+
+        Of these, `<name>_lefts` sends left rows to where their foreign keys lie, and `<name>_joined` joins
+        them there. A change's `event` has the `event_id` of what brought it about; with the key it tells
+        changes apart.
+        """
+        return (*self.before, *self.joined.flows(name, topic, make))

@@ -24,6 +24,7 @@ Step: TypeAlias = Callable[[Iterable[Any], Parts], Iterable[Any]]
 Keep: TypeAlias = Callable[[Any], bool]
 Make: TypeAlias = Callable[[Any], Event]
 Rule: TypeAlias = Callable[..., Iterable[Event] | None]
+Register: TypeAlias = Callable[[App[object]], None]
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Paths:
     def row_type(self) -> Any:
         """Return the type of their events, as rows are read."""
         return reduce(or_, dict.fromkeys(path.event_type for path in self.paths))
+
+    def given(self, topic: Topic) -> type[Any] | None:
+        """Return the type of which a topic's events are on a path, None if there are several."""
+        types = {path.event_type for path in self.by_topic[topic]}
+        return types.pop() if len(types) == 1 else None
 
     def fitting(self, topic: Topic) -> Callable[[Any], int] | None:
         """Return what tells on how many paths an event of a topic is; None: each that is given on one."""
@@ -225,26 +231,37 @@ def _agents(
     paths: Paths,
     rule_of: Callable[[tuple[Path, ...]], Rule],
     tables: tuple[Table[Any], ...],
-) -> Callable[[App[object]], None]:
+) -> Register:
     """Return what hangs the agents of a flow, one a topic, on the application."""
+    rules = {topic: (paths.given(topic), rule_of(of)) for topic, of in paths.by_topic.items()}
+    return agents(name, rules, tables)
+
+
+def agents(
+    name: str,
+    rules: Mapping[Topic, tuple[type[Any] | None, Rule]],
+    tables: tuple[Table[Any], ...],
+    *,
+    tells_partition: bool = False,
+) -> Register:
+    """Return what hangs a flow's agents on the application: a rule for each topic, and what it is given.
+
+    That is the events of a type, or, for None, of all types, in the order in which they come. With
+    `tells_partition` rules are told the partition as well.
+    """
 
     def register(app: App[object]) -> None:
-        for topic, of_topic in paths.by_topic.items():
-            types = {path.event_type for path in of_topic}
-            event_type = of_topic[0].event_type if len(types) == 1 else None
-            app.agent(topic)(_agent(name, rule_of(of_topic), event_type, tables))
+        for topic, (event_type, rule) in rules.items():
+            app.agent(topic)(agent_of(event_type, rule))
+
+    def agent_of(event_type: type[Any] | None, rule: Rule) -> Any:
+        async def agent(batches: AsyncIterable[Batch]) -> None:
+            async for batch in batches:
+                events = batch.all() if event_type is None else batch.of(event_type)
+                params = {"partition": batch.partition} if tells_partition else {}
+                batch.run(rule, events, *tables, **params)
+
+        agent.__name__ = name
+        return agent
 
     return register
-
-
-def _agent(
-    name: str, rule: Rule, event_type: type[Any] | None, tables: tuple[Table[Any], ...]
-) -> Any:
-    async def agent(batches: AsyncIterable[Batch]) -> None:
-        async for batch in batches:
-            # Of several types the order counts in which they come.
-            events = batch.all() if event_type is None else batch.of(event_type)
-            batch.run(rule, events, *tables)
-
-    agent.__name__ = name
-    return agent

@@ -180,10 +180,10 @@ def test_of_each_key_s_changes_the_last_in_a_time_is_told(tmp_path: Path) -> Non
         .suppress(50, key=_user)
         .to("suppressed", NOTES, noted)
     )
-    items = [{"product_id": "pen", "quantity": 1, "unit_price": 2.5}]
+    items: dict[str, Any] = {"items": [{"product_id": "pen", "quantity": 1, "unit_price": 2.5}]}
     amounts = [(0, 10), (30, 11), (40, 1), (50, 12), (99, 13), (100, 14), (101, 1)]
     records = [
-        order(n, amount=amount, at_ms=at_ms, items=items)
+        order(n, amount=amount, at_ms=at_ms, **(items if n % 2 else {}))
         for n, (at_ms, amount) in enumerate(amounts)
     ]
     assert texts(flows, tmp_path, *records) == ["ada 11", "ada 13"]
@@ -248,6 +248,31 @@ def test_streams_that_were_merged_are_gathered_and_joined_as_one(
     assert told == ["None", "None", "None"]
 
 
+def test_rows_are_joined_with_those_that_they_name_of_those_that_were_not_left_out(
+    tmp_path: Path,
+) -> None:
+    joined = (
+        stream(ORDERS, OrderCreated)
+        .where(is_large)
+        .join_by_foreign_key(
+            stream(ORDERS, OrderPaid).where(lambda event: event.data.order_id != "order-9"),
+            key=attrgetter("data.order_id"),
+            foreign_key=attrgetter("data.user_id"),
+            right_key=_user,
+            kind="left",
+        )
+        .to("joined", NOTES, lambda change: Note(
+            change.event.event_id,
+            change.time_ms,
+            f"{change.key} {change.right and change.right.data.order_id}",
+        ))
+    )  # fmt: skip
+    assert [flow.name for flow in joined] == ["joined_lefts", "joined_joined", "joined"]
+    records = [order(1), order(2, amount=1), other("paid", 3), other("paid", 9)]
+    told = texts(joined, tmp_path, *records)
+    assert told in (["order-1 order-3"], ["order-1 None", "order-1 order-3"])
+
+
 def test_what_cannot_be_declared_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^topic users holds no OrderCreated$"):
         stream(USERS, OrderCreated)
@@ -256,5 +281,14 @@ def test_what_cannot_be_declared_is_refused_in_one_line() -> None:
         made.window(TumblingWindows(50, 0), key=_user)
     with pytest.raises(ValueError, match=r"send what was made of them on with key_by first$"):
         made.suppress(50, key=_user)
+    paid, keys = (
+        stream(ORDERS, OrderPaid),
+        dict[str, Any](key=_user, foreign_key=_user, right_key=_user),
+    )
+    for left, right in ((made, paid), (paid, made)):
+        with pytest.raises(ValueError, match=r"^tables are told by events of a topic: send what"):
+            left.join_by_foreign_key(right, **keys)
+    with pytest.raises(ValueError, match=r"^a join's kind is one of inner, left, not outer$"):
+        paid.join_by_foreign_key(paid, **keys, kind="outer")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^limit_ms must be 1 or more, not 0$"):
         stream(ORDERS, OrderPaid).suppress(0, key=_user)
