@@ -15,7 +15,7 @@ that are there for flows written by hand (streams/declared_flows.py makes them).
 take one event, and are pure.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
@@ -67,6 +67,7 @@ class Stream(Generic[E]):
 
     paths: tuple[Path, ...]
     joins: tuple[Table[Any], ...] = ()
+    global_tables: tuple[Table[Any], ...] = ()
     before: tuple[Flow, ...] = ()
     """The flows that bring the events to their topics."""
 
@@ -108,6 +109,7 @@ class Stream(Generic[E]):
         return Stream(
             tuple(path for one in all_ for path in one.paths),
             tuple(dict.fromkeys(table for one in all_ for table in one.joins)),
+            tuple(dict.fromkeys(table for one in all_ for table in one.global_tables)),
             together(*(one.before for one in all_)),
         )
 
@@ -124,16 +126,20 @@ class Stream(Generic[E]):
         Without a row an inner join leaves the event out, a left one gives None. Another flow of the group
         keeps the table, from another topic with the same keys.
         """
-
-        def joined(events: Iterable[E], parts: Parts) -> Iterator[F]:
-            rows = parts[table.name]
-            for event in events:
-                row = rows.get(key(event))
-                if row is not None or kind == "left":
-                    yield make(event, row)
-
         joins = tuple(dict.fromkeys((*self.joins, table)))
-        return replace(self._then(joined), joins=joins)
+        return replace(self._joined(table, make, key, kind), joins=joins)
+
+    def look_up(
+        self,
+        table: Table[V],
+        make: Callable[[E, V | None], F],
+        *,
+        key: Callable[[E], Any],
+        kind: Literal["inner", "left"] = "inner",
+    ) -> "Stream[F]":
+        """Do what `join` does, with a global table: by any key, and with the row that is there now."""
+        looked_up = tuple(dict.fromkeys((*self.global_tables, table)))
+        return replace(self._joined(table, make, key, kind), global_tables=looked_up)
 
     def join_by_foreign_key(
         self,
@@ -190,7 +196,24 @@ class Stream(Generic[E]):
 
     def to(self, name: str, topic: Topic) -> tuple[Flow, ...]:
         """Send the events to a topic, in a flow of this name; return it and those before it."""
-        return (*self.before, sent_on(name, Paths(self.paths), self.joins, topic))
+        flow = sent_on(name, Paths(self.paths), self.joins, self.global_tables)
+        return (*self.before, replace(flow, emits=topic))
+
+    def _joined(
+        self,
+        table: Table[Any],
+        make: Callable[[Any, Any], Any],
+        key: Callable[[Any], Any],
+        kind: Literal["inner", "left"],
+    ) -> "Stream[Any]":
+        def joined(events: Iterable[Any], parts: Parts) -> Iterator[Any]:
+            rows = parts[table.name]
+            for event in events:
+                row = rows.get(key(event))
+                if row is not None or kind == "left":
+                    yield make(event, row)
+
+        return self._then(joined)
 
     def _then(self, step: Step) -> "Stream[Any]":
         paths = [replace(path, steps=(*path.steps, step)) for path in self.paths]
@@ -235,28 +258,40 @@ class AggregatedStream(Generic[E]):
 
     windowed: WindowedStream[E]
     aggregate: Aggregate[E, Any, Any]
+    global_tables: tuple[Table[Any], ...] = ()
+
+    def look_up(self, table: Table[Any]) -> "AggregatedStream[E]":
+        """Give `to`'s function, behind each result, the row of its key in a global table, or None."""
+        return replace(self, global_tables=(*self.global_tables, table))
 
     def to(
         self,
         name: str,
         topic: Topic,
-        make: Callable[[Windowed[Any]], Event],
+        make: Callable[..., Event],
         *,
         emits: Emits = "final",
     ) -> tuple[Flow, ...]:
         """Send an event to a topic for each result; return the flow of this name, and those before it.
 
-        The flow keeps a table of the same name. Windows that tumble or hop are kept in columns where the
-        results are final and all aggregates are of numbers; it makes no other difference.
+        `make` gets a `Windowed`, and the rows that were looked up. The flow keeps a table of the same name.
+        Windows that tumble or hop are kept in columns where the results are final and all aggregates are of
+        numbers; it makes no other difference.
         """
         gathered = self.windowed.stream
         paths = Paths(gathered.paths)
         columns = self._in_columns() if emits == "final" else None
+
+        def made(results: Sequence[Windowed[Any]], *tables: Mapping[str, Any]) -> list[Event]:
+            return [make(each, *(table.get(each.key) for table in tables)) for each in results]
+
         if columns is not None:
-            flow = told(name, paths, columns, make)
+            flow = told(name, paths, columns, made)
         else:
-            flow = fired(name, paths, self._in_rows(emits), self.aggregate, make)
-        return (*gathered.before, replace(flow, emits=topic))
+            operator = self._in_rows(emits)
+            looked_up = self.global_tables
+            flow = fired(name, paths, operator, self.aggregate, made, global_tables=looked_up)
+        return (*gathered.before, replace(flow, emits=topic, global_tables=self.global_tables))
 
     def _in_columns(self) -> PaneAggregation[Any, Any] | None:
         windows, key = self.windowed.windows, self.windowed.key

@@ -16,12 +16,14 @@ from streams.operators.columns import Integers
 from streams.operators.panes import PaneAggregation, PaneRows
 from streams.operators.suppression import Suppressed, Suppression, suppressed_codec
 from streams.operators.timed import Fired, TimedRows
-from streams.operators.windowing import Aggregation, Open, Windowed, open_codec
+from streams.operators.windowing import Aggregation, Open, open_codec
 
 Parts: TypeAlias = Mapping[str, Any]
 """A flow's tables by name, as its rule sees them."""
 Step: TypeAlias = Callable[[Iterable[Any], Parts], Iterable[Any]]
 Keep: TypeAlias = Callable[[Any], bool]
+Made: TypeAlias = Callable[..., list[Event]]
+"""Makes events of windows' results, with global tables to look things up in."""
 Make: TypeAlias = Callable[[Any], Event]
 Rule: TypeAlias = Callable[..., Iterable[Event] | None]
 Register: TypeAlias = Callable[[App[object]], None]
@@ -90,12 +92,15 @@ class Paths:
         return lambda event: sum([path.fits(event) for path in paths])
 
 
-def sent_on(name: str, paths: Paths, joins: tuple[Table[Any], ...], topic: Topic) -> Flow:
-    """Return the flow that sends what the paths lead to on to a topic."""
+def sent_on(
+    name: str, paths: Paths, joins: tuple[Table[Any], ...], global_tables: tuple[Table[Any], ...]
+) -> Flow:
+    """Return the flow that sends on what the paths lead to."""
+    tables = (*joins, *global_tables)
 
     def rule_of(of_topic: tuple[Path, ...]) -> Rule:
         def rule(events: Iterable[Any], *parts: Any) -> Iterable[Any]:
-            by_name = {table.name: part for table, part in zip(joins, parts, strict=True)}
+            by_name = {table.name: part for table, part in zip(tables, parts, strict=True)}
             if len(of_topic) == 1:
                 return of_topic[0].through(events, by_name)
             return (
@@ -108,15 +113,15 @@ def sent_on(name: str, paths: Paths, joins: tuple[Table[Any], ...], topic: Topic
 
         return rule
 
-    register = _agents(name, paths, rule_of, joins)
-    return Flow(register, name, paths.topics, joins=joins, emits=topic)
+    register = _agents(name, paths, rule_of, tables)
+    return Flow(register, name, paths.topics, joins=joins, global_tables=global_tables)
 
 
 def told(
     name: str,
     paths: Paths,
     operator: PaneAggregation[Any, Any],
-    make: Callable[[Windowed[Any]], Event],
+    made: Made,
 ) -> Flow:
     """Return the flow that keeps windows in columns, and tells each when it closes."""
     table: PaneTable[Any] = PaneTable.of(name, operator)
@@ -135,11 +140,8 @@ def told(
 
         return rule
 
-    def tell(results: Sequence[Windowed[Any]]) -> Iterable[Event]:
-        return map(make, results)
-
     register = _agents(name, paths, rule_of, (table,))
-    return Flow(register, name, paths.topics, keeps=table, tells=tell)
+    return Flow(register, name, paths.topics, keeps=table, tells=made)
 
 
 def fired(
@@ -147,7 +149,9 @@ def fired(
     paths: Paths,
     operator: Aggregation[Any, Any, Any],
     aggregate: Aggregate[Any, Any, Any],
-    make: Callable[[Windowed[Any]], Event],
+    made: Made,
+    *,
+    global_tables: tuple[Table[Any], ...],
 ) -> Flow:
     """Return the flow that keeps windows in rows, and tells what the operator does of them."""
     table: TimedTable[Any] = TimedTable(name, *open_codec(aggregate), in_order_ms=paths.in_order_ms)
@@ -155,16 +159,18 @@ def fired(
     def rule_of(of_topic: tuple[Path, ...]) -> Rule:
         fits = paths.fitting(of_topic[0].topic)
 
-        def rule(events: Sequence[Any], rows: TimedRows[Open[Any]]) -> Iterable[Event]:
-            return map(make, operator.add(events, _kept_rows(rows, fits)))
+        def rule(
+            events: Sequence[Any], rows: TimedRows[Open[Any]], *looked_up: Any
+        ) -> Iterable[Event]:
+            return made(operator.add(events, _kept_rows(rows, fits)), *looked_up)
 
         return rule
 
-    def fire(key: str, row: Open[Any], now_ms: int) -> Fired[Open[Any], Event]:
+    def fire(key: str, row: Open[Any], now_ms: int, *looked_up: Any) -> Fired[Open[Any], Event]:
         left, closed = operator.fire(key, row, now_ms)
-        return left, list(map(make, closed))
+        return left, made(closed, *looked_up)
 
-    register = _agents(name, paths, rule_of, (table,))
+    register = _agents(name, paths, rule_of, (table, *global_tables))
     return Flow(register, name, paths.topics, keeps=table, fires=fire)
 
 
