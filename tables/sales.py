@@ -48,9 +48,9 @@ def _ranked(sold: ProductRevenue) -> _Ranked:
 
 _of_products: Final = ranked(_ranked, TOP, _Ranked)
 # Of hopping windows one ends with each minute, and what is told of it has the time of its last millisecond.
-# The tasks of `product_sales` tell of it when their own stream time is there. Where that leaps, as after a night
-# without orders, one tells ten minutes of windows at once, and another the same a moment later: so these may be
-# ten minutes out of order, and as much as tasks are apart.
+# The tasks of `product_sales` tell of it when their own stream time is there. Where that leaps, as after a
+# night without orders, one tells ten minutes of windows at once, and another the same a moment later: so
+# these may be ten minutes out of order, and as much as tasks are apart.
 RANKED: Final = WindowAggregation[ProductRevenue, Any, Any](
     TumblingWindows(SALES_ADVANCE_MS, grace_ms=15 * _MINUTE_MS), _of_products, key=lambda _: "all"
 )
