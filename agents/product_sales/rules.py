@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from streams.events import amount_of
 from streams.operators.timed import Fired, TimedRows
 from streams.operators.windowing import Open, Windowed
-from streams.sales import OrderLine, ProductSalesData, ProductSold
+from streams.sales import OrderLine, ProductRevenue, ProductSalesData, ProductSold
 from tables.products import Product
 from tables.sales import SALES
 
@@ -20,11 +20,15 @@ def take_lines(lines: Iterable[OrderLine], rows: TimedRows[Row]) -> None:
 
 def close(
     product_id: str, row: Row, now_ms: int, products: Mapping[str, Product]
-) -> Fired[Row, ProductSold]:
-    """Return the windows of a product that are open still, and an event for each that has closed."""
+) -> Fired[Row, ProductSold | ProductRevenue]:
+    """Return the windows of a product that are open still, and the events of each that has closed."""
     left, closed = SALES.fire(product_id, row, now_ms)
     product = products.get(product_id) if closed else None
-    return left, [sold(window, product) for window in closed]
+    told: list[ProductSold | ProductRevenue] = []
+    for window in closed:
+        event = sold(window, product)
+        told += (event, _earned(event, window.value["cents"]))
+    return left, told
 
 
 def sold(window: Windowed[Any], product: Product | None) -> ProductSold:
@@ -43,4 +47,12 @@ def sold(window: Windowed[Any], product: Product | None) -> ProductSold:
             buyers=did["buyers"],
             line_amount_p95=amount_of(p95_cents),
         )
+    )
+
+
+def _earned(event: ProductSold, cents: int) -> ProductRevenue:
+    """Return what is ranked of a product's window."""
+    data = event.data
+    return ProductRevenue(
+        event.event_id, event.timestamp, data.product_id, data.product_name, data.units, cents
     )

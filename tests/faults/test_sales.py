@@ -15,7 +15,7 @@ from demo.generator import TopicKeyValue
 from demo.readback import read_topics
 from streams.broker import EmbeddedKafka
 from streams.prepare import prepare_topics
-from streams.topics import ORDER_LINES, ORDERS, PRODUCT_SALES, PRODUCTS
+from streams.topics import ORDER_LINES, ORDERS, PRODUCT_SALES, PRODUCTS, TOP_PRODUCTS
 from streams.topology import SALES
 from tests.broker.groups import caught_up, committed_records, send
 from tests.faults.workers import WorkerProcess
@@ -106,7 +106,7 @@ async def test_workers_that_are_killed_count_each_line_once(tmp_path: Path, seed
         finally:
             first.kill()
             second.kill()
-        topics = [PRODUCT_SALES.name, SALES.late_records, SALES.dead_letters]
+        topics = [PRODUCT_SALES.name, TOP_PRODUCTS.name, SALES.late_records, SALES.dead_letters]
         records = await read_topics(client, topics, PARTITIONS)
     told = [
         json.loads(record.value)["data"]
@@ -114,7 +114,7 @@ async def test_workers_that_are_killed_count_each_line_once(tmp_path: Path, seed
         for record in records[TopicPartition(PRODUCT_SALES.name, partition)]
     ]
     _compare(told, sales(line for lines in orders for line in lines), names)
-    for topic in topics[1:]:
+    for topic in topics[2:]:
         assert not any(records[TopicPartition(topic, n)] for n in range(PARTITIONS))
 
 
