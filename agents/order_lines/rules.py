@@ -15,7 +15,7 @@ def by_product(orders: Iterable[OrderCreated]) -> Iterator[OrderLine]:
     """Yield the lines of orders. Raises msgspec.ValidationError for an order with items that are none."""
     for order in orders:
         data = order.data
-        items = _decode_items(data.items) if data.items else None
+        items = _decode_items(data.items)
         for number, item in enumerate(items or (), 1):
             yield OrderLine(
                 f"{order.event_id}:line:{number}",
