@@ -9,8 +9,8 @@ import click
 
 from commands.finite import FiniteRange
 
-# As demo/watched.py has them, which takes long to import.
-GROUPS = ("main", "windows")
+# As demo/groups.py has them, which takes long to import.
+GROUPS = ("main", "windows", "deduplication", "sales")
 _SEED_LIMIT = 2**31 - 1
 
 

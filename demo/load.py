@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
@@ -14,14 +14,18 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from demo.closing import closed
 from demo.event_clock import EventClock
-from demo.generator import OrderGenerator, TopicKeyValue, partition_of
+from demo.generator import TopicKeyValue, partition_of
 from demo.pace import Pace
-from demo.poison import USERS, KeyValue
+from demo.poison import USERS, KeyValue, Poison
+from demo.traffic import Traffic
 
 _TICK_S = 0.02
 _MOST_A_TICK = 5_000
 _BATCH_BYTES = 262_144
 _REMEMBERED = 500_000  # a derived event that comes later than so many orders has no latency
+_RESENT = 250
+BELL_AFTER_MS = 120_000
+"""Of event time: a minute after the last order, and more, its country is settled."""
 _ID_START = b'{"event_id":"'
 
 
@@ -38,7 +42,7 @@ class SendTimes:
             return
         event_id = value[len(_ID_START) : value.find(b'"', len(_ID_START))]
         if event_id.endswith(self._id_end):
-            self._times[event_id] = now_s
+            self._times.setdefault(event_id, now_s)
             if len(self._times) > _REMEMBERED:
                 del self._times[next(iter(self._times))]
 
@@ -54,21 +58,33 @@ class Load:
         self,
         client: Mapping[str, Any],
         partitions: int,
-        generator: OrderGenerator,
+        traffic: Traffic,
         event_clock: EventClock | None = None,
-        times: SendTimes | None = None,
     ) -> None:
-        """Event time is that of its clock, or the present; `times` notes the orders unless given."""
+        """Event time is that of its clock, or the present."""
         self.sent = 0
         self.seconds = 0.0
-        self.times = times or SendTimes()
+        self.times = SendTimes(traffic.answered)
+        self._traffic = traffic
+        self._client = client
         self._partitions = partitions
         self._event_clock = event_clock
-        self._records = generator.records(event_clock or now_ms, now_ms)
+        self._records = traffic.records(event_clock or now_ms, now_ms)
+        self._last: deque[TopicKeyValue] = deque(maxlen=_RESENT)
+        self._restart_s = traffic.restarts_each_s
+        """When the producer restarts next."""
         self._ends: Counter[TopicPartition] = Counter()
         self._unacknowledged: set[asyncio.Future[Any]] = set()
-        self._producer = AIOKafkaProducer(
-            **client,
+        self._producer = self._new_producer()
+
+    @property
+    def poisons(self) -> Sequence[Poison]:
+        """Return the kinds of poison that there are for these inputs."""
+        return self._traffic.poisons
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **self._client,
             enable_idempotence=True,
             compression_type="lz4",
             max_batch_size=_BATCH_BYTES,
@@ -95,12 +111,15 @@ class Load:
 
     async def run(self, pace: Pace, seconds: float | None) -> None:
         """Send at this pace, for so long; returning proves that Kafka has them all."""
+        await self._open(pace)
         start = time.monotonic()
         while not pace.ended and (seconds is None or self.seconds < seconds):
             await asyncio.sleep(_TICK_S)
             self.seconds = time.monotonic() - start
             if seconds is not None:
                 self.seconds = min(self.seconds, seconds)
+            if not await self._may_send():
+                continue
             due = pace.take_due(self.seconds, _MOST_A_TICK)
             if self._event_clock is not None:
                 self._event_clock.go_on(due)
@@ -108,11 +127,44 @@ class Load:
             if self._event_clock is not None:
                 self._event_clock.sent(self._ends)
             self._raise_refused()
+            if self._restart_s is not None and self.seconds >= self._restart_s:
+                await self._restart()
+                self._restart_s += self._traffic.restarts_each_s or 0
         await asyncio.gather(*self._unacknowledged)
+
+    async def _open(self, pace: Pace) -> None:
+        """Send what is to be committed before anything else, and wait until it is."""
+        if self._event_clock is None or not self._traffic.opening:
+            return
+        await self._send(islice(self._records, self._traffic.opening))
+        self._event_clock.sent(self._ends)
+        self._event_clock.wait()
+        while self._event_clock.is_waiting and not pace.ended:
+            await asyncio.sleep(_TICK_S)
+            self._raise_refused()
+
+    async def _may_send(self) -> bool:
+        """Tell whether records may be sent; at the end of a part of a day, ring the bell, and wait."""
+        clock = self._event_clock
+        if clock is None:
+            return True
+        if self._traffic.bell is not None and clock.is_closing and not clock.is_waiting:
+            await self._send(self._traffic.bell(clock() + BELL_AFTER_MS, self._partitions))
+            clock.sent(self._ends)
+            clock.wait()
+        return not clock.is_waiting
+
+    async def _restart(self) -> None:
+        """Go on with another producer, which sends the last records again: it does not know that Kafka has them."""
+        await self._producer.stop()
+        self._producer = self._new_producer()
+        await self._producer.start()
+        await self._send(list(self._last))
 
     async def _send(self, records: Iterable[TopicKeyValue]) -> None:
         by_partition: dict[tuple[str, int], list[KeyValue]] = {}
         for topic, key, value in records:
+            self._last.append((topic, key, value))
             at = topic, partition_of(key, self._partitions)
             by_partition.setdefault(at, []).append((key, value))
         # Who orders has registered before.
