@@ -14,7 +14,7 @@ from demo.watched import Watched
 
 
 class Changelogs(Follower):
-    """Reads the changelogs of a group: counts changes by table, and shows the rows to who wants to see them."""
+    """Reads the changelogs of a group: counts changes by table, and has the rows seen."""
 
     def __init__(
         self, client: Mapping[str, Any], partitions: int, watched: Watched, sights: Sights

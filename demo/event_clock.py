@@ -53,7 +53,6 @@ IN_TIME_MS = 100_000
 LATENESS = Lateness(30_000, 80_000, (12_000, 30_000), is_certain=True)
 SALES_LATENESS = LATENESS._replace(is_offline=False, settles_ms=LEAD_MS + IN_TIME_MS)
 _MINUTE_MS = 60_000
-_MOST_A_TICK_MS = 10_000
 _MOST_A_RECORD_MS = 2_000
 _DAY_MS = 24 * 3_600_000
 
@@ -89,6 +88,7 @@ class Course(NamedTuple):
     """How far it goes beyond what is not committed."""
     hours: Hours | None = None
     """None: all of each day passes."""
+    most_a_tick_ms: int = 10_000
 
 
 _OF_A_DAY = Hours(23 * 60 * _MINUTE_MS + 50 * _MINUTE_MS, 10 * _MINUTE_MS)
@@ -101,7 +101,12 @@ AROUND_MIDNIGHT = Course(
 )
 """Twenty minutes of each day: a day takes 12 s, and it takes an hour until the present is reached."""
 # A day takes three minutes and a half, and an hour nine seconds: so that ids come again after one.
-FAST = Course(pace=400, begin_ms=lambda now_ms: now_ms - _DAYS * _DAY_MS, lead_ms=_DAYS * _DAY_MS)
+FAST = Course(
+    pace=400,
+    begin_ms=lambda now_ms: now_ms - _DAYS * _DAY_MS,
+    lead_ms=_DAYS * _DAY_MS,
+    most_a_tick_ms=_MINUTE_MS,
+)
 """For a flow of which nothing hangs on how far event time is."""
 
 
@@ -152,7 +157,7 @@ class EventClock:
         now_ms, hours = self._clock(), self._course.hours
         passed_ms = (now_ms - self._looked_ms) * self._course.pace
         self._looked_ms = now_ms
-        step_ms = min(passed_ms, _MOST_A_TICK_MS, records * _MOST_A_RECORD_MS)
+        step_ms = min(passed_ms, self._course.most_a_tick_ms, records * _MOST_A_RECORD_MS)
         oldest = next(chain(self._handed_on, self._uncommitted), None)
         since_ms = self._event_ms if oldest is None else oldest.event_ms
         most_ms = min(since_ms + self._course.lead_ms, now_ms)

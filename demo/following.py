@@ -84,12 +84,14 @@ class OutputFollower(Follower):
         self.followed = [TopicPartition(t, n) for t in watched.told for n in range(partitions)]
         super().__init__(client, [*self.followed, *beside], wait_ms=100)
         # What a transaction has written there may be committed before it can be read.
-        self._written = AIOKafkaConsumer(**client, isolation_level="read_uncommitted")
+        self._written = (
+            AIOKafkaConsumer(**client, isolation_level="read_uncommitted") if self.between else None
+        )
         self._admin = AIOKafkaAdminClient(**client)
 
     async def __aenter__(self) -> Self:
         await self._admin.start()
-        if self.between:
+        if self._written is not None:
             await self._written.start()
         return await super().__aenter__()
 
@@ -100,7 +102,7 @@ class OutputFollower(Follower):
         trace: TracebackType | None,
     ) -> None:
         await super().__aexit__(kind, error, trace)
-        if self.between:
+        if self._written is not None:
             await closed(self._written.stop())
         await closed(self._admin.close())
 
@@ -116,7 +118,7 @@ class OutputFollower(Follower):
                     self._group, partitions=[*self._inputs, *self.between]
                 )
                 ends = await self._consumer.end_offsets(self._inputs)
-                if self.between:
+                if self._written is not None:
                     ends |= await self._written.end_offsets(self.between)
         except (TimeoutError, KafkaError) as error:
             why = (

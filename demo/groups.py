@@ -1,4 +1,4 @@
-"""START HERE: the demo of each group of flows, in a row: what is sent, what is shown, what is checked."""
+"""START HERE: the demo of each group of flows: what is sent, what is shown, what is checked."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -78,12 +78,34 @@ def _deduplication(wanted: Wanted) -> Traffic:
     )
 
 
-# fmt: off
 _GROUPS = (
-    Group(watched=MAIN_GROUP, traffic=_main, course=None, sights=MainSights, check=check),
-    Group(watched=WINDOWS_GROUP, traffic=_windows, course=Course(), sights=WindowsSights, check=check_windows),
-    Group(watched=DEDUPLICATION_GROUP, traffic=_deduplication, course=FAST, sights=DeduplicationSights, check=check_deduplication),
-    Group(watched=SALES_GROUP, traffic=_sales, course=AROUND_MIDNIGHT, sights=SalesSights, check=check_sales),
+    Group(
+        watched=MAIN_GROUP,
+        traffic=_main,
+        course=None,
+        sights=MainSights,
+        check=check,
+    ),
+    Group(
+        watched=WINDOWS_GROUP,
+        traffic=_windows,
+        course=Course(),
+        sights=WindowsSights,
+        check=check_windows,
+    ),
+    Group(
+        watched=DEDUPLICATION_GROUP,
+        traffic=_deduplication,
+        course=FAST,
+        sights=DeduplicationSights,
+        check=check_deduplication,
+    ),
+    Group(
+        watched=SALES_GROUP,
+        traffic=_sales,
+        course=AROUND_MIDNIGHT,
+        sights=SalesSights,
+        check=check_sales,
+    ),
 )
-# fmt: on
 GROUPS: Final = {group.watched.name: group for group in _GROUPS}

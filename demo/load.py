@@ -70,6 +70,8 @@ class Load:
         self._partitions = partitions
         self._event_clock = event_clock
         self._records = traffic.records(event_clock or now_ms, now_ms)
+        self.latest: dict[str, str] = {}
+        """What it has done of its own accord, by kind."""
         self._last: deque[TopicKeyValue] = deque(maxlen=_RESENT)
         self._restart_s = traffic.restarts_each_s
         """When the producer restarts next."""
@@ -155,11 +157,15 @@ class Load:
         return not clock.is_waiting
 
     async def _restart(self) -> None:
-        """Go on with another producer, which sends the last records again: it does not know that Kafka has them."""
+        """Go on with another producer, which sends the last records again, as if in doubt about them."""
         await self._producer.stop()
         self._producer = self._new_producer()
         await self._producer.start()
-        await self._send(list(self._last))
+        again = list(self._last)
+        await self._send(again)
+        self.latest["restart"] = (
+            f"RESENT {len(again)} records up to {self.seconds:.1f} s: a restart"
+        )
 
     async def _send(self, records: Iterable[TopicKeyValue]) -> None:
         by_partition: dict[tuple[str, int], list[KeyValue]] = {}

@@ -41,6 +41,8 @@ def flow_rows(
     reads = tuple(topic.name for topic in flow.reads)
     keeps = flow.keeps.name if flow.keeps else None
     outputs = [topic.name for topic in flow.outputs]
+    # What flows hand on among themselves nobody downstream reads.
+    read = [output for output in outputs if plain(output) == output]
     first = FlowRow(
         name=flow.name,
         reads=tuple(map(plain, reads)),
@@ -58,8 +60,10 @@ def flow_rows(
     return [
         (first if number == 0 else further)._replace(
             emits=plain(output),
-            out_per_s=now.per_s(before, before.seen[output], now.seen[output]),
-            out=now.seen[output],
+            out_per_s=now.per_s(before, before.seen[output], now.seen[output])
+            if output in read
+            else None,
+            out=now.seen[output] if output in read else None,
         )
         for number, output in enumerate(outputs)
     ] or [first]

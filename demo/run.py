@@ -186,7 +186,7 @@ class _Demo:
         """Wait for the workers, send, and wait until they have committed all of it."""
         tasks = await self._joined(observer)
         for worker in self._workers.all():
-            self._report.tasks(worker.label, tasks[worker.client_id])
+            self._report.tasks(worker.label, map(self._group.plain, tasks[worker.client_id]))
         work = self._sent_and_done(load, observer)
         if self._event_clock is not None:
             work = _alongside(work, self._follow_commits(self._event_clock, observer))
@@ -268,7 +268,7 @@ class _Demo:
             lag=await observer.lag(),
             latencies_ms=observer.take_new_latencies_ms(),
         )
-        self._report.reading(reading, observer.latest)
+        self._report.reading(reading, {**observer.latest, **load.latest})
 
     async def _check(self, partitions: int, load: Load, observer: Observer) -> Verdict:
         group = self._group

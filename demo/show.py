@@ -159,7 +159,7 @@ class Show:
 
     def _take_event(self) -> None:
         """Take one of the newest events, another kind each time: a person can follow so many."""
-        if text := news(self._observer.latest, self._told):
+        if text := news({**self._observer.latest, **self._load.latest}, self._told):
             kind, _, said = text.partition(" ")
             self._events.appendleft(EventRow(kind, said.strip()))
 

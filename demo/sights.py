@@ -115,34 +115,32 @@ class SalesSights(Sights):
 
     def _best_sellers(self) -> Panel:
         if not self._sold:
-            return Panel(
-                "best sellers", "units buyers  revenue", [("no window has closed yet", "")]
-            )
+            return Panel("best sellers", "", [("no window has closed yet", "")])
         # The latest one has products of some partitions alone, until all have come so far.
         end_ms = sorted(self._sold)[-min(2, len(self._sold))]
         best = heapq.nlargest(_SHOWN, self._sold[end_ms].values(), key=lambda data: data["revenue"])
         rows = [
             (
                 self._name(data["product_id"]),
-                f"{data['units']:>5,}{data['buyers']:>7,}{data['revenue']:>11,.0f}",
+                f"{data['units']:>5,}{data['buyers']:>7,}{data['revenue']:>9,.0f}",
             )
             for data in best
         ]
-        return Panel(f"best sellers to {_clock(end_ms)}", "units buyers    revenue", rows)
+        return Panel(f"best to {_clock(end_ms)}", "units buyers  revenue", rows)
 
     def _quantiles(self) -> Panel:
         if not self._days:
-            return Panel("order values", "p50   p90   p99", [("no day has ended yet", "")])
+            return Panel("worth", "", [("no day has ended yet", "")])
         end_ms = max(self._days)
         largest = sorted(self._days[end_ms].values(), key=lambda data: -data["orders"])
         rows = [
             (
-                f"{data['country'] or '??'} {data['orders']:>6,}",
-                "".join(f"{data[name]:>8,.0f}" for name in ("p50", "p90", "p99")),
+                data["country"] or "??",
+                "".join(f"{data[name]:>6,.0f}" for name in ("p50", "p90", "p99")),
             )
             for data in largest
         ]
-        return Panel("order values", "p50     p90     p99", rows)
+        return Panel("worth", "p50   p90   p99", rows)
 
     def _low_stock(self) -> Panel:
         rows = [(self._name(product), f"{left}") for product, left in reversed(self._low.items())]
@@ -213,7 +211,7 @@ class DeduplicationSights(Sights):
         rows = [
             ("passed on", f"{of['passed on']:,}"),
             ("of these new orders", f"{of['orders']:,}"),
-            ("of these ids that came again", f"{of['again']:,}"),
+            ("of these ids used again", f"{of['again']:,}"),
             ("repeated, left out", f"{of['repeated, left out']:,}"),
             ("too late", f"{late.total():,}"),
         ]

@@ -73,7 +73,8 @@ def _stats(data: Any) -> str:
 
 def _sold(data: Any) -> str:
     units, buyers = _counted(data["units"], "piece"), _counted(data["buyers"], "buyer")
-    return f"SOLD  {data['product_id']} {units} to {buyers} in 5 min: {data['revenue']:,.2f}"
+    name = data.get("product_name") or data["product_id"]
+    return f"SOLD  {name}: {units} to {buyers} in 5 min: {data['revenue']:,.2f}"
 
 
 def _stock_low(data: Any) -> str:

@@ -53,6 +53,7 @@ _KINDS = {
     "WORTH": ("≡", GREEN),
     "PASSED": ("→", SKY_BLUE),
     "TWICE": ("✂", ORANGE),
+    "RESENT": ("↻", GREEN),
 }
 _OTHER_KIND = ("•", PURPLE)
 _STATES = {
