@@ -23,11 +23,11 @@ Only how much too late a record was, where two topics are read, hangs on turns: 
 The flows of the group `sales` hand records on through topics of their own. There a record counts as
 committed when what came of it is, too: the clock waits for both. And nothing is days late. So, in any turns:
 
-- `product_sales`, `order_value_quantiles`: no line and no value is late. Their graces are 5 minutes, and more.
+- `product_sales`, `order_value_quantiles`: no line and no value is late: graces are 5 minutes or more.
 - `order_countries`: nobody orders for `settles_ms` after they told their country (see Lateness). So what was
   told up to an order's time was committed long before the order is settled, a minute of stream time later.
-- Of each day some minutes pass (Hours). The rest is left out once all that was sent is committed, and a bell in
-  each partition, without which orders would wait for their minute until the next day.
+- Of each day some minutes pass (Hours). The rest is left out once all that was sent is committed, and a bell
+  in each partition, without which orders would wait for their minute until the next day.
 
 The flow of the group `deduplication` reads `orders` alone, and tells nothing by time: offsets say all.
 """

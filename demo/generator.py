@@ -193,7 +193,7 @@ class OrderGenerator:
             yield from self._beside(clock)
             while steps and steps[0].due <= sent:
                 step = heapq.heappop(steps)
-                if self._gives_up(step, clock()):
+                if self._gives_up(step, clock):
                     continue
                 yield ORDERS, step.user.id, self._step(step, clock())
                 self._plan(steps, step, sent)
@@ -202,13 +202,13 @@ class OrderGenerator:
             for value in visit.events:
                 yield USERS, user.id, value
                 sent += 1
-            if visit.tells_country:
+            if visit.tells_country and self._lateness.settles_ms:
                 user.unsettled_until_ms = clock() + self._lateness.settles_ms
             order = _Step(sent, order_id, user, b"created", b"", late_ms)
             if visit.events and visit.orders:  # it takes them a while to fill the basket
                 due = sent + self._random.randrange(1, _MAX_STEP_RECORDS)
                 heapq.heappush(steps, order._replace(due=due))
-            elif visit.orders and not self._gives_up(order, clock()):
+            elif visit.orders and not self._gives_up(order, clock):
                 yield ORDERS, user.id, self._step(order, clock())
                 self._plan(steps, order, sent)
                 sent += 1
@@ -251,9 +251,10 @@ class OrderGenerator:
                         late_ms += random.randrange(_MIN_OFFLINE_MS, _MAX_OFFLINE_MS)
                 yield b"ord-%d-%d" % (self._seed, self._orders_made), user, late_ms
 
-    def _gives_up(self, step: _Step, now_ms: int) -> bool:
+    def _gives_up(self, step: _Step, clock: Callable[[], int]) -> bool:
         """Tell whether an order is not placed after all: see Lateness.settles_ms."""
-        return step.name == b"created" and now_ms < step.user.unsettled_until_ms
+        until_ms = step.user.unsettled_until_ms
+        return step.name == b"created" and until_ms > 0 and clock() < until_ms
 
     def _may_be_offline(self, user: User) -> bool:
         if not self._lateness.is_offline:

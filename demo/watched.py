@@ -112,6 +112,3 @@ DEDUPLICATION_GROUP: Final = Watched(
     DEDUPLICATION.late_records,
     "late records",
 )
-WATCHED: Final = {
-    group.name: group for group in (MAIN_GROUP, WINDOWS_GROUP, SALES_GROUP, DEDUPLICATION_GROUP)
-}
