@@ -31,7 +31,7 @@ def inputs() -> Topics:
     topics: Topics = {
         TopicPartition(t, n): [] for t in SALES_GROUP.inputs for n in range(PARTITIONS)
     }
-    times = iter(range(NOW_MS - 2 * 86_400_000, NOW_MS, 10_000))
+    times = iter(range(NOW_MS - 4 * 86_400_000, NOW_MS, 25_000))
     generator = OrderGenerator(
         seed=5, users=60, poison_share=0.05, products=True, lateness=SALES_LATENESS
     )
