@@ -57,7 +57,11 @@ def check_deduplication(records: Records, disk: Disk, app_id: str) -> Verdict:
         *changed_letters(records, group),
         *changed_late_records(records, group, _FLOWS, sources),
     ]
-    return Verdict(_as_outcome(expected, {}), _as_outcome(actual, tables), differences)
+    left_out = (
+        f"left out      {expected.left_out:,} events that repeat one within an hour of event time"
+    )
+    expected_, actual_ = _as_outcome(expected, {}), _as_outcome(actual, tables)
+    return Verdict(expected_, actual_, differences, [left_out])
 
 
 def _as_outcome(outcome: Deduplicated, tables: dict[str, Rows]) -> Outcome:

@@ -42,7 +42,7 @@ class SendTimes:
             return
         event_id = value[len(_ID_START) : value.find(b'"', len(_ID_START))]
         if event_id.endswith(self._id_end):
-            self._times.setdefault(event_id, now_s)
+            self._times[event_id] = now_s
             if len(self._times) > _REMEMBERED:
                 del self._times[next(iter(self._times))]
 

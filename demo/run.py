@@ -135,7 +135,7 @@ class _Demo:
 
     async def run(self, ends: EndSignals, screen: Screen | None) -> Verdict:
         """Send records and check what came of them; without an end in the plan, never return."""
-        await refuse_used_topics(self._client, self._topics())
+        await refuse_used_topics(self._client, (*self._topics(), *self._group.between))
         self._report.note(f"starting the workers: {self._plan.workers} ...")
         try:
             for _ in range(self._plan.workers):
@@ -284,6 +284,7 @@ class _Demo:
             late_are=group.late_are,
             seconds=load.seconds,
             latencies_ms=list(observer.latencies_ms),
+            remarks=verdict.remarks,
         )
         if verdict.differences:
             self._report.different(verdict.differences)

@@ -164,7 +164,7 @@ def _clock(time_ms: int) -> str:
 
 # --- deduplication --------------------------------------------------------------------------------
 
-_REMEMBERED = 400_000
+_REMEMBERED = 200_000
 
 
 class DeduplicationSights(Sights):

@@ -168,6 +168,7 @@ def test_a_right_outcome_has_no_differences(topics: Topics, disk: Disk) -> None:
     assert verdict.differences == []
     assert verdict.actual.late == verdict.expected.late > 3
     assert len(verdict.actual.dead_letters) > 10
+    assert "events that repeat one within an hour" in verdict.remarks[0]
 
 
 @pytest.mark.parametrize(
