@@ -74,6 +74,21 @@ def table_cases() -> Iterator[Case]:
             "history_ms": history_ms,
             "grace_ms": grace_ms,
         }
+    for history_ms, operator in product((8, 40), ("table-table", "foreign-key")):
+        for kind in kinds[operator]:
+            yield {
+                "name": f"versioned-{operator}-{kind}-history-{history_ms}",
+                "operator": f"versioned-{operator}",
+                "kind": kind,
+                "history_ms": history_ms,
+            }
+    for limit_ms in (3, 8, 30):
+        yield {
+            "name": f"suppression-{limit_ms}",
+            "operator": "suppression",
+            "limit_ms": limit_ms,
+        }
+    yield {"name": "split", "operator": "split"}
 
 
 def _answers(

@@ -11,40 +11,31 @@
     )
 
 They are flows like any other (streams/engine/definitions.py): rules, tables and agents of the same operators
-that are there for flows written by hand. Functions that are given take one event, and are pure.
+that are there for flows written by hand (streams/declared_flows.py makes them). Functions that are given
+take one event, and are pure.
 """
 
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-import numpy as np
-
-from streams.engine.api import App, Batch
-from streams.engine.definitions import (
-    Event,
-    Flow,
-    PaneTable,
-    RepartitionTopic,
-    Table,
-    TimedTable,
-    Topic,
-)
+from streams.declared_flows import Parts, Path, Paths, Step, fired, sent_on, suppressed, told
+from streams.declared_foreign_key import ForeignKeyFlows, Side
+from streams.engine.definitions import Event, Flow, KeyHash, RepartitionTopic, Table, Topic
 from streams.operators.aggregates import Aggregate, several
-from streams.operators.columns import Integers
-from streams.operators.panes import PaneAggregation, PaneRows
+from streams.operators.panes import PaneAggregation
 from streams.operators.sessions import SessionAggregation, SessionWindows
 from streams.operators.sliding import SlidingAggregation, SlidingWindows
-from streams.operators.timed import Fired, TimedRows
+from streams.operators.stream_table import TableJoinKind, check_kind
+from streams.operators.suppression import Suppression
+from streams.operators.table_table import Change
 from streams.operators.windowing import (
     Aggregation,
     Emits,
     HoppingWindows,
-    Open,
     WindowAggregation,
     Windowed,
-    open_codec,
 )
 from streams.operators.windows import TumblingWindows
 
@@ -52,38 +43,44 @@ E = TypeVar("E")
 F = TypeVar("F")
 V = TypeVar("V")
 Windows: TypeAlias = TumblingWindows | HoppingWindows | SlidingWindows | SessionWindows
-_Parts: TypeAlias = Mapping[str, Any]
-"""A flow's tables by name, as its rule sees them."""
-_Step: TypeAlias = Callable[[Iterable[Any], _Parts], Iterable[Any]]
-_Keep: TypeAlias = Callable[[Any], bool]
 
 
 def stream(topic: Topic, event_type: type[E]) -> "Stream[E]":
     """Return the events of a type in a topic, as they come."""
     if event_type not in topic.events:
         raise ValueError(f"topic {topic.name} holds no {event_type.__name__}")
-    return Stream(topic, event_type)
+    return Stream((Path(topic, event_type),))
+
+
+def together(*flows: tuple[Flow, ...]) -> tuple[Flow, ...]:
+    """Return the flows of several streams, for a Topology: those that come before more than one, once."""
+    return tuple(dict.fromkeys(chain.from_iterable(flows)))
+
+
+def _never(_event: Any) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
 class Stream(Generic[E]):
-    """Events of one topic on their way, each by itself."""
+    """Events on their way, each by itself: of one topic, or of several streams that were merged."""
 
-    topic: Topic
-    event_type: type[Any]
-    keeps: tuple[_Keep, ...] = ()
-    """What all of the topic's events are asked that are to go on, as long as they are nothing else."""
-    steps: tuple[_Step, ...] = ()
+    paths: tuple[Path, ...]
     joins: tuple[Table[Any], ...] = ()
+    global_tables: tuple[Table[Any], ...] = ()
     before: tuple[Flow, ...] = ()
-    """The flows that bring the events to the topic."""
+    """The flows that bring the events to their topics."""
 
     def where(self, keep: Callable[[E], bool]) -> "Stream[E]":
         """Leave out the events for which `keep` is false."""
         step = _each(lambda events: filter(keep, events))
-        if self.steps:
-            return replace(self, steps=(*self.steps, step))
-        return replace(self, keeps=(*self.keeps, keep))
+        paths = [
+            replace(path, steps=(*path.steps, step))
+            if path.steps
+            else replace(path, keeps=(*path.keeps, keep))
+            for path in self.paths
+        ]
+        return replace(self, paths=tuple(paths))
 
     def map(self, make: Callable[[E], F]) -> "Stream[F]":
         """Go on with what `make` makes of each event."""
@@ -92,6 +89,29 @@ class Stream(Generic[E]):
     def flat_map(self, make: Callable[[E], Iterable[F]]) -> "Stream[F]":
         """Go on with all that `make` makes of each event: none, one or more."""
         return self._then(_each(lambda events: chain.from_iterable(map(make, events))))
+
+    def branch(self, *tests: Callable[[E], bool]) -> "tuple[Stream[E], ...]":
+        """Return a stream for each test, of the events for which it is the first that is true; and one more.
+
+        The last is of those for which none is. Each goes on by itself, or nowhere. Tests are asked again
+        in the flow of each branch.
+        """
+        firsts = [_first_true(tests[:n], test) for n, test in enumerate(tests)]
+        return tuple(self.where(keep) for keep in [*firsts, _none_true(tests)])
+
+    def merge(self, *others: "Stream[Any]") -> "Stream[Any]":
+        """Go on with the events of other streams as well.
+
+        In their topic's order; those of several topics in that of event time (law 9). An event that is in
+        two of the streams comes twice.
+        """
+        all_ = [self, *others]
+        return Stream(
+            tuple(path for one in all_ for path in one.paths),
+            tuple(dict.fromkeys(table for one in all_ for table in one.joins)),
+            tuple(dict.fromkeys(table for one in all_ for table in one.global_tables)),
+            together(*(one.before for one in all_)),
+        )
 
     def join(
         self,
@@ -106,15 +126,50 @@ class Stream(Generic[E]):
         Without a row an inner join leaves the event out, a left one gives None. Another flow of the group
         keeps the table, from another topic with the same keys.
         """
+        joins = tuple(dict.fromkeys((*self.joins, table)))
+        return replace(self._joined(table, make, key, kind), joins=joins)
 
-        def joined(events: Iterable[E], parts: _Parts) -> Iterator[F]:
-            rows = parts[table.name]
-            for event in events:
-                row = rows.get(key(event))
-                if row is not None or kind == "left":
-                    yield make(event, row)
+    def look_up(
+        self,
+        table: Table[V],
+        make: Callable[[E, V | None], F],
+        *,
+        key: Callable[[E], Any],
+        kind: Literal["inner", "left"] = "inner",
+    ) -> "Stream[F]":
+        """Do what `join` does, with a global table: by any key, and with the row that is there now."""
+        looked_up = tuple(dict.fromkeys((*self.global_tables, table)))
+        return replace(self._joined(table, make, key, kind), global_tables=looked_up)
 
-        return replace(self._then(joined), joins=(*self.joins, table))
+    def join_by_foreign_key(
+        self,
+        right: "Stream[F]",
+        *,
+        key: Callable[[E], str],
+        foreign_key: Callable[[E], str | None],
+        right_key: Callable[[F], str],
+        deletes: Callable[[E], bool] = _never,
+        right_deletes: Callable[[F], bool] = _never,
+        kind: TableJoinKind = "inner",
+        hashed_by: KeyHash = "crc32",
+    ) -> "ForeignKeyStream[E, F]":
+        """Take the events of both for tables' changes, and join left rows with the right ones they name.
+
+        An event is its row's value, unless it deletes. A left row's events come from one partition, whichever
+        that is; those of the right table from where its keys' hashes say. See ForeignKeyJoin. Raise
+        ValueError behind what makes other events of them, and for a kind that there is not.
+        """
+        check_kind(kind, TableJoinKind)
+        for one in (self, right):
+            one._check_unmade("tables are told by events of a topic")  # noqa: SLF001 - one of its kind
+        flows = ForeignKeyFlows(
+            kind=kind,
+            left=Side(Paths(self.paths), key, deletes),
+            right=Side(Paths(right.paths), right_key, right_deletes),
+            foreign_key=foreign_key,
+            hashed_by=hashed_by,
+        )
+        return ForeignKeyStream(flows, together(self.before, right.before))
 
     def key_by(self, topic: RepartitionTopic, event_type: type[F]) -> "Stream[F]":
         """Send the events on by the key of a repartition topic, which holds their type.
@@ -127,30 +182,61 @@ class Stream(Generic[E]):
 
     def window(self, windows: Windows, *, key: Callable[[E], str]) -> "WindowedStream[E]":
         """Gather the events by key and window. Raise ValueError behind what makes other events of them."""
-        if self.steps:
-            raise ValueError(
-                "windows gather events of a topic: send what was made of them on with key_by first"
-            )
+        self._check_unmade("windows gather events of a topic")
         return WindowedStream(self, windows, key)
+
+    def suppress(self, limit_ms: int, *, key: Callable[[E], str]) -> "SuppressedStream[E]":
+        """Take the events for a table's changes, and tell of each key at most one in `limit_ms`.
+
+        That is the last one, as event time comes to the first of them + limit_ms; see Suppression. Raise
+        ValueError for a limit below 1, and behind what makes other events of them.
+        """
+        self._check_unmade("what is suppressed is kept as an event of a topic")
+        return SuppressedStream(self, Suppression(limit_ms=limit_ms, key=key))
 
     def to(self, name: str, topic: Topic) -> tuple[Flow, ...]:
         """Send the events to a topic, in a flow of this name; return it and those before it."""
-        steps: list[_Step] = [_each(_filter(keep)) for keep in self.keeps]
-        steps += self.steps
-        joins = self.joins
+        flow = sent_on(name, Paths(self.paths), self.joins, self.global_tables)
+        return (*self.before, replace(flow, emits=topic))
 
-        def rule(events: Iterable[E], *parts: Any) -> Iterable[Any]:
-            by_name = {table.name: part for table, part in zip(joins, parts, strict=True)}
-            made: Iterable[Any] = events
-            for step in steps:
-                made = step(made, by_name)
-            return made
+    def _joined(
+        self,
+        table: Table[Any],
+        make: Callable[[Any, Any], Any],
+        key: Callable[[Any], Any],
+        kind: Literal["inner", "left"],
+    ) -> "Stream[Any]":
+        def joined(events: Iterable[Any], parts: Parts) -> Iterator[Any]:
+            rows = parts[table.name]
+            for event in events:
+                row = rows.get(key(event))
+                if row is not None or kind == "left":
+                    yield make(event, row)
 
-        register = _agent(name, self.topic, self.event_type, rule, joins)
-        return (*self.before, Flow(register, name, (self.topic,), joins=joins, emits=topic))
+        return self._then(joined)
 
-    def _then(self, step: _Step) -> "Stream[Any]":
-        return replace(self, steps=(*self.steps, step))
+    def _then(self, step: Step) -> "Stream[Any]":
+        paths = [replace(path, steps=(*path.steps, step)) for path in self.paths]
+        return replace(self, paths=tuple(paths))
+
+    def _check_unmade(self, why: str) -> None:
+        if any(path.steps for path in self.paths):
+            raise ValueError(f"{why}: send what was made of them on with key_by first")
+
+
+def _each(of: Callable[[Iterable[Any]], Iterable[Any]]) -> Step:
+    """Return a step that looks at no table."""
+    return lambda events, _: of(events)
+
+
+def _first_true(
+    earlier: Iterable[Callable[[E], bool]], test: Callable[[E], bool]
+) -> Callable[[E], bool]:
+    return lambda event: not any(is_so(event) for is_so in earlier) and test(event)
+
+
+def _none_true(tests: Iterable[Callable[[E], bool]]) -> Callable[[E], bool]:
+    return lambda event: not any(is_so(event) for is_so in tests)
 
 
 @dataclass(frozen=True)
@@ -172,27 +258,40 @@ class AggregatedStream(Generic[E]):
 
     windowed: WindowedStream[E]
     aggregate: Aggregate[E, Any, Any]
+    global_tables: tuple[Table[Any], ...] = ()
+
+    def look_up(self, table: Table[Any]) -> "AggregatedStream[E]":
+        """Give `to`'s function, behind each result, the row of its key in a global table, or None."""
+        return replace(self, global_tables=(*self.global_tables, table))
 
     def to(
         self,
         name: str,
         topic: Topic,
-        make: Callable[[Windowed[Any]], Event],
+        make: Callable[..., Event],
         *,
         emits: Emits = "final",
     ) -> tuple[Flow, ...]:
         """Send an event to a topic for each result; return the flow of this name, and those before it.
 
-        The flow keeps a table of the same name. Windows that tumble or hop are kept in columns where the
-        results are final and all aggregates are of numbers; it makes no other difference.
+        `make` gets a `Windowed`, and the rows that were looked up. The flow keeps a table of the same name.
+        Windows that tumble or hop are kept in columns where the results are final and all aggregates are of
+        numbers; it makes no other difference.
         """
         gathered = self.windowed.stream
+        paths = Paths(gathered.paths)
         columns = self._in_columns() if emits == "final" else None
+
+        def made(results: Sequence[Windowed[Any]], *tables: Mapping[str, Any]) -> list[Event]:
+            return [make(each, *(table.get(each.key) for table in tables)) for each in results]
+
         if columns is not None:
-            flow = _told(name, gathered, columns, make)
+            flow = told(name, paths, columns, made)
         else:
-            flow = _fired(name, gathered, self._in_rows(emits), self.aggregate, make)
-        return (*gathered.before, replace(flow, emits=topic))
+            operator = self._in_rows(emits)
+            looked_up = self.global_tables
+            flow = fired(name, paths, operator, self.aggregate, made, global_tables=looked_up)
+        return (*gathered.before, replace(flow, emits=topic, global_tables=self.global_tables))
 
     def _in_columns(self) -> PaneAggregation[Any, Any] | None:
         windows, key = self.windowed.windows, self.windowed.key
@@ -213,115 +312,36 @@ class AggregatedStream(Generic[E]):
         return WindowAggregation(windows, aggregate, key=key, emits=emits)
 
 
-# -- what they become ------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class SuppressedStream(Generic[E]):
+    """A table's changes, of which not all are told."""
+
+    stream: Stream[E]
+    operator: Suppression[E]
+
+    def to(self, name: str, topic: Topic, make: Callable[[E], Event]) -> tuple[Flow, ...]:
+        """Send an event to a topic for each change that is told; return the flow, and those before it.
+
+        The flow keeps a table of the same name, with a row for each key that waits.
+        """
+        flow = suppressed(name, Paths(self.stream.paths), self.operator, make)
+        return (*self.stream.before, replace(flow, emits=topic))
 
 
-def _told(
-    name: str,
-    gathered: Stream[Any],
-    operator: PaneAggregation[Any, Any],
-    make: Callable[[Windowed[Any]], Event],
-) -> Flow:
-    table: PaneTable[Any] = PaneTable.of(name, operator)
-    keeps = gathered.keeps
+@dataclass(frozen=True)
+class ForeignKeyStream(Generic[E, F]):
+    """A table of rows joined with those that they name, told by its changes."""
 
-    def rule(events: Sequence[Any], rows: PaneRows) -> None:
-        if not keeps:
-            operator.add(events, rows)
-            return
-        kept = [at for at, event in enumerate(events) if all(keep(event) for keep in keeps)]
-        times_ms = np.array([event.timestamp for event in events], np.int64)
-        of_kept = _KeptPanes(rows, rows.turns_ms(times_ms)[kept])
-        operator.add([events[at] for at in kept], of_kept)
+    joined: ForeignKeyFlows
+    before: tuple[Flow, ...]
 
-    def tell(results: Sequence[Windowed[Any]]) -> Iterable[Event]:
-        return map(make, results)
+    def to(
+        self, name: str, topic: Topic, make: Callable[[Change[E, F]], Event]
+    ) -> tuple[Flow, ...]:
+        """Send an event to a topic for each change; return the flow of this name, and those before it.
 
-    register = _agent(name, gathered.topic, gathered.event_type, rule, (table,))
-    return Flow(register, name, (gathered.topic,), keeps=table, tells=tell)
-
-
-def _fired(
-    name: str,
-    gathered: Stream[Any],
-    operator: Aggregation[Any, Any, Any],
-    aggregate: Aggregate[Any, Any, Any],
-    make: Callable[[Windowed[Any]], Event],
-) -> Flow:
-    table: TimedTable[Any] = TimedTable(name, *open_codec(aggregate))
-    keeps = gathered.keeps
-
-    def rule(events: Sequence[Any], rows: TimedRows[Open[Any]]) -> Iterable[Event]:
-        return map(make, operator.add(events, _KeptRows(rows, keeps) if keeps else rows))
-
-    def fire(key: str, row: Open[Any], now_ms: int) -> Fired[Open[Any], Event]:
-        left, closed = operator.fire(key, row, now_ms)
-        return left, list(map(make, closed))
-
-    register = _agent(name, gathered.topic, gathered.event_type, rule, (table,))
-    return Flow(register, name, (gathered.topic,), keeps=table, fires=fire)
-
-
-class _KeptPanes:
-    """Rows of panes for some of the events that a rule was given: their turns are known already."""
-
-    def __init__(self, rows: PaneRows, turns_ms: Integers) -> None:
-        self.rows = rows.rows
-        self.is_late = rows.is_late
-        self._turns_ms = turns_ms
-
-    def turns_ms(self, _times_ms: Integers) -> Integers:
-        return self._turns_ms
-
-
-class _KeptRows:
-    """Rows whose turns are those of the events that are kept."""
-
-    def __init__(self, rows: TimedRows[Any], keeps: Sequence[_Keep]) -> None:
-        self._rows = rows
-        self._keeps = keeps
-        self.get = rows.get
-        self.is_late = rows.is_late
-        self.update = rows.update
-
-    def __setitem__(self, key: str, row: Any) -> None:
-        self._rows[key] = row
-
-    def __delitem__(self, key: str) -> None:
-        del self._rows[key]
-
-    def turns(self, events: Iterable[Any]) -> Iterator[tuple[Any, int]]:
-        return (
-            turned
-            for turned in self._rows.turns(events)
-            if all(keep(turned[0]) for keep in self._keeps)
-        )
-
-
-def _each(of: Callable[[Iterable[Any]], Iterable[Any]]) -> _Step:
-    """Return a step that looks at no table."""
-    return lambda events, _: of(events)
-
-
-def _filter(keep: _Keep) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    return lambda events: filter(keep, events)
-
-
-def _agent(
-    name: str,
-    topic: Topic,
-    event_type: type[Any],
-    rule: Callable[..., Iterable[Event] | None],
-    tables: tuple[Table[Any], ...],
-) -> Callable[[App[object]], None]:
-    """Return what hangs the agent of a flow on the application."""
-
-    def register(app: App[object]) -> None:
-        async def agent(batches: AsyncIterable[Batch]) -> None:
-            async for batch in batches:
-                batch.run(rule, batch.of(event_type), *tables)
-
-        agent.__name__ = name
-        app.agent(topic)(agent)
-
-    return register
+        Of these, `<name>_lefts` sends left rows to where their foreign keys lie, and `<name>_joined` joins
+        them there. A change's `event` has the `event_id` of what brought it about; with the key it tells
+        changes apart.
+        """
+        return (*self.before, *self.joined.flows(name, topic, make))

@@ -69,7 +69,8 @@ class OrderCreatedData(msgspec.Struct, frozen=True, gc=False):
     user_id: str
     amount: Amount
     currency: str | None = DEFAULT_CURRENCY
-    items: msgspec.Raw = msgspec.Raw()
+    # As JSON has it: an event that a table keeps is written, and nothing at all would be no JSON.
+    items: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class OrderPaidData(OrderData, frozen=True, gc=False):

@@ -35,6 +35,8 @@ class ProductSalesData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     product_id: str
+    product_name: str | None
+    """As the worker knew it when the window was told."""
     window_start: int
     window_end: int
     lines: int
@@ -56,6 +58,56 @@ class ProductSold(OfWindow, frozen=True, gc=False, kw_only=True, tag="product.sa
         return cls(
             event_id=event_id,
             aggregate_id=data.product_id,
+            timestamp=data.window_end - 1,
+            correlation_id=event_id,
+            data=data,
+        )
+
+
+class ProductRevenue(
+    msgspec.Struct, frozen=True, gc=False, tag="product.revenue", tag_field="event_type"
+):
+    """What a product earned in a window, on its way to where those of all products meet."""
+
+    event_id: str
+    timestamp: EventTime
+    product_id: str
+    product_name: str | None
+    units: int
+    cents: int
+
+
+class RankedProduct(msgspec.Struct, frozen=True, gc=False):
+    """A product of a window by what it earned: rank 1 is the most."""
+
+    rank: int
+    product_id: str
+    product_name: str | None
+    units: int
+    revenue: float | Decimal
+
+
+class TopProductsData(msgspec.Struct, frozen=True, gc=False):
+    """The products that earned most in [window_start, window_end), a hundred at the most."""
+
+    window_start: int
+    window_end: int
+    products: list[RankedProduct]
+
+
+class TopProducts(OfWindow, frozen=True, gc=False, kw_only=True, tag="products.top"):
+    """Which products earned most in a window that has closed."""
+
+    data: TopProductsData
+
+    @classmethod
+    def of(cls, data: TopProductsData) -> Self:
+        """Return the event of a window; the same for the same window, id included."""
+        window = f"{data.window_start}-{data.window_end}"
+        event_id = f"top_products:{window}"
+        return cls(
+            event_id=event_id,
+            aggregate_id=window,
             timestamp=data.window_end - 1,
             correlation_id=event_id,
             data=data,

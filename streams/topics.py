@@ -63,6 +63,11 @@ ORDER_LINES = RepartitionTopic(
 PRODUCT_SALES = Topic(
     "product-sales", events=(sales.ProductSold,), key=attrgetter("data.product_id")
 )
+# One key: what is ranked must meet, and there is no more of it than products a minute.
+PRODUCT_REVENUES = RepartitionTopic(
+    "product-revenues", events=(sales.ProductRevenue,), key=lambda _: "all"
+)
+TOP_PRODUCTS = Topic("top-products", events=(sales.TopProducts,), key=attrgetter("aggregate_id"))
 ORDER_VALUES = RepartitionTopic(
     "order-values", events=(sales.OrderValue,), key=attrgetter("country")
 )

@@ -19,6 +19,8 @@ from agents.product_views import agent as product_views
 from agents.products import agent as products
 from agents.spending_spikes import agent as spending_spikes
 from agents.spending_spikes import rules as spending_spikes_rules
+from agents.top_products import agent as top_products
+from agents.top_products import rules as top_products_rules
 from agents.user_order_minutes import agent as user_order_minutes
 from agents.user_sessions import agent as user_sessions
 from agents.user_sessions import rules as user_sessions_rules
@@ -38,10 +40,12 @@ from streams.topics import (
     ORDERS,
     ORDERS_DEDUPLICATED,
     PAYMENTS,
+    PRODUCT_REVENUES,
     PRODUCT_SALES,
     PRODUCTS,
     SPENDING_SPIKES,
     STOCK_ALERTS,
+    TOP_PRODUCTS,
     UNPAID_ORDERS,
     USER_SESSIONS,
     USERS,
@@ -82,7 +86,8 @@ DEDUPLICATION_FLOWS = (
 # fmt: off
 SALES_FLOWS = (
     Flow(order_lines.register, "order_lines", reads=(ORDERS,), emits=ORDER_LINES),
-    Flow(product_sales.register, "product_sales", reads=(ORDER_LINES,), keeps=sales.PRODUCT_SALES, fires=product_sales_rules.close, emits=PRODUCT_SALES),
+    Flow(product_sales.register, "product_sales", reads=(ORDER_LINES,), keeps=sales.PRODUCT_SALES, global_tables=(of_products.PRODUCTS,), fires=product_sales_rules.close, emits=(PRODUCT_SALES, PRODUCT_REVENUES)),
+    Flow(top_products.register, "top_products", reads=(PRODUCT_REVENUES,), keeps=sales.TOP_PRODUCTS, fires=top_products_rules.close, emits=TOP_PRODUCTS),
     Flow(order_countries.register, "order_countries", reads=(USERS, ORDERS), keeps=sales.ORDER_COUNTRIES, fires=order_countries_rules.settle, emits=ORDER_VALUES),
     Flow(order_value_quantiles.register, "order_value_quantiles", reads=(ORDER_VALUES,), keeps=sales.ORDER_VALUE_QUANTILES, fires=order_value_quantiles_rules.close, emits=ORDER_VALUE_QUANTILES),
     Flow(products.register, "products", reads=(PRODUCTS,), keeps=of_products.PRODUCTS, emits=STOCK_ALERTS),

@@ -1,16 +1,16 @@
 """Tables of the group `sales`, each with the operator whose rows it keeps (docs/contract.md)."""
 
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from streams.engine.definitions import TimedTable
 from streams.events import OrderCreated, UserRegistered, UserUpdated
-from streams.operators.aggregates import count, several, total
+from streams.operators.aggregates import count, ranked, several, total
 from streams.operators.sketches import distinct, quantiles
 from streams.operators.versioned import VersionedJoin, versioned_join_codec
 from streams.operators.windowing import HoppingWindows, WindowAggregation, open_codec
 from streams.operators.windows import TumblingWindows
-from streams.sales import KeptOrder, OrderLine, OrderValue
+from streams.sales import KeptOrder, OrderLine, OrderValue, ProductRevenue
 
 _MINUTE_MS: Final = 60_000
 _cents: Final = attrgetter("cents")
@@ -25,13 +25,36 @@ _of_lines: Final = several(
     buyers=distinct(attrgetter("user_id")),
     line_cents=quantiles(_cents, at=(0.95,)),
 )
+SALES_SIZE_MS: Final = 5 * _MINUTE_MS
+SALES_ADVANCE_MS: Final = _MINUTE_MS
 # Lines come from all partitions of orders, which are not at the same event time: five minutes of grace.
 SALES: Final = WindowAggregation[OrderLine, Any, Any](
-    HoppingWindows(size_ms=5 * _MINUTE_MS, advance_ms=_MINUTE_MS, grace_ms=5 * _MINUTE_MS),
+    HoppingWindows(SALES_SIZE_MS, SALES_ADVANCE_MS, grace_ms=5 * _MINUTE_MS),
     _of_lines,
     key=attrgetter("product_id"),
 )
 PRODUCT_SALES: Final = TimedTable("product_sales", *open_codec(_of_lines))
+
+# --- top_products ---------------------------------------------------------------------------------
+
+TOP: Final = 100
+_Ranked: TypeAlias = tuple[int, str, int, str]
+"""What orders products: the cents that they earned, negative, then their ids; and units and name."""
+
+
+def _ranked(sold: ProductRevenue) -> _Ranked:
+    return -sold.cents, sold.product_id, sold.units, sold.product_name or ""
+
+
+_of_products: Final = ranked(_ranked, TOP, _Ranked)
+# Of hopping windows one ends with each minute, and what is told of it has the time of its last millisecond.
+# The tasks of `product_sales` tell of it when their own stream time is there. Where that leaps, as after a
+# night without orders, one tells ten minutes of windows at once, and another the same a moment later: so
+# these may be ten minutes out of order, and as much as tasks are apart.
+RANKED: Final = WindowAggregation[ProductRevenue, Any, Any](
+    TumblingWindows(SALES_ADVANCE_MS, grace_ms=15 * _MINUTE_MS), _of_products, key=lambda _: "all"
+)
+TOP_PRODUCTS: Final = TimedTable("top_products", *open_codec(_of_products))
 
 # --- order_countries ------------------------------------------------------------------------------
 

@@ -19,11 +19,15 @@ import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.TestInputTopic;
 import org.apache.kafka.streams.TopologyTestDriver;
+import org.apache.kafka.streams.kstream.Branched;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
+import org.apache.kafka.streams.kstream.Named;
+import org.apache.kafka.streams.kstream.Suppressed;
+import org.apache.kafka.streams.kstream.Suppressed.BufferConfig;
 import org.apache.kafka.streams.kstream.ValueJoiner;
 import org.apache.kafka.streams.processor.api.ContextualProcessor;
 import org.apache.kafka.streams.processor.api.Record;
@@ -32,7 +36,7 @@ import org.apache.kafka.streams.state.Stores;
 
 /**
  * What Kafka Streams makes of scripts of out-of-order records, one record at a time: every result of
- * joins with tables, with the record that it came of.
+ * joins with tables, of suppression and of split and merged streams, with the record that it came of.
  *
  * <p>Arguments: a file to read, {"scripts": {name: [[topic, key, value, timestamp], ...]}, "cases":
  * [...]}, where a value may be null, and a file to write, {case: {script: [result, ...]}}. A result is
@@ -72,7 +76,16 @@ public final class Tables {
     return Duration.ofMillis(spec.get(name).longValue());
   }
 
-  private static KTable<String, Integer> table(StreamsBuilder builder, String topic) {
+  private static KTable<String, Integer> table(
+      StreamsBuilder builder, JsonNode spec, String topic) {
+    if (spec.has("history_ms")) {
+      return builder.table(
+          topic,
+          NUMBERS,
+          Materialized.as(
+              Stores.persistentVersionedKeyValueStore(
+                  topic + "-store", ms(spec, "history_ms"), Duration.ofMillis(2))));
+    }
     return builder.table(
         topic,
         NUMBERS,
@@ -89,20 +102,9 @@ public final class Tables {
     KStream<String, Integer> left = builder.stream("left", NUMBERS);
     Joined<String, Integer, Integer> with =
         Joined.with(Serdes.String(), Serdes.Integer(), Serdes.Integer());
-    KTable<String, Integer> right;
-    if (spec.has("history_ms")) {
-      right =
-          builder.table(
-              "right",
-              NUMBERS,
-              Materialized.as(
-                  Stores.persistentVersionedKeyValueStore(
-                      "right-store", ms(spec, "history_ms"), Duration.ofMillis(2))));
-      if (spec.get("grace_ms").longValue() > 0) {
-        with = with.withGracePeriod(ms(spec, "grace_ms"));
-      }
-    } else {
-      right = table(builder, "right");
+    KTable<String, Integer> right = table(builder, spec, "right");
+    if (spec.has("grace_ms") && spec.get("grace_ms").longValue() > 0) {
+      with = with.withGracePeriod(ms(spec, "grace_ms"));
     }
     return spec.get("kind").textValue().equals("inner")
         ? left.join(right, JOINER, with)
@@ -110,9 +112,9 @@ public final class Tables {
   }
 
   private static KStream<String, String> withTable(StreamsBuilder builder, JsonNode spec) {
-    KTable<String, Integer> left = table(builder, "left");
-    KTable<String, Integer> right = table(builder, "right");
-    boolean isForeign = spec.get("operator").textValue().equals("foreign-key");
+    KTable<String, Integer> left = table(builder, spec, "left");
+    KTable<String, Integer> right = table(builder, spec, "right");
+    boolean isForeign = spec.get("operator").textValue().endsWith("foreign-key");
     Function<Integer, String> of = Tables::foreignKey;
     return switch (spec.get("kind").textValue()) {
       case "inner" ->
@@ -123,6 +125,45 @@ public final class Tables {
               : left.leftJoin(right, JOINER).toStream();
       case "outer" -> left.outerJoin(right, JOINER).toStream();
       default -> throw new IllegalArgumentException("no such kind: " + spec);
+    };
+  }
+
+  /** One table of both topics' records, told at most once a key and time limit. */
+  private static KStream<String, String> suppressed(StreamsBuilder builder, JsonNode spec) {
+    return builder.stream(List.of("left", "right"), NUMBERS)
+        .toTable(
+            Materialized.<String, Integer, KeyValueStore<Bytes, byte[]>>as("store")
+                .withKeySerde(Serdes.String())
+                .withValueSerde(Serdes.Integer())
+                .withCachingDisabled())
+        .suppress(Suppressed.untilTimeLimit(ms(spec, "limit_ms"), BufferConfig.unbounded()))
+        .toStream()
+        .mapValues(value -> value == null ? null : value + "|null");
+  }
+
+  /** Both topics' values, merged, and split by threes, else by twos; the right side says which it is. */
+  private static KStream<String, String> split(StreamsBuilder builder) {
+    Map<String, KStream<String, Integer>> branches =
+        builder.<String, Integer>stream("left", NUMBERS)
+            .merge(builder.stream("right", NUMBERS))
+            .filter((key, value) -> value != null)
+            .split(Named.as("by-"))
+            .branch((key, value) -> value % 3 == 0, Branched.as("3"))
+            .branch((key, value) -> value % 2 == 0, Branched.as("2"))
+            .defaultBranch(Branched.as("1"));
+    return branches
+        .get("by-3")
+        .mapValues(value -> value + "|3")
+        .merge(branches.get("by-2").mapValues(value -> value + "|2"))
+        .merge(branches.get("by-1").mapValues(value -> value + "|1"));
+  }
+
+  private static KStream<String, String> results(StreamsBuilder builder, JsonNode spec) {
+    return switch (spec.get("operator").textValue()) {
+      case "stream-table", "stream-versioned" -> withStream(builder, spec);
+      case "suppression" -> suppressed(builder, spec);
+      case "split" -> split(builder);
+      default -> withTable(builder, spec);
     };
   }
 
@@ -140,8 +181,7 @@ public final class Tables {
   private static ArrayNode run(JsonNode spec, JsonNode script, String folder) {
     StreamsBuilder builder = new StreamsBuilder();
     Results results = new Results();
-    boolean isStream = spec.get("operator").textValue().startsWith("stream");
-    results.watch(isStream ? withStream(builder, spec) : withTable(builder, spec));
+    results.watch(results(builder, spec));
     try (var driver =
         new TopologyTestDriver(builder.build(), settings(folder), Instant.ofEpochMilli(0))) {
       Map<String, TestInputTopic<String, Integer>> topics = new TreeMap<>();

@@ -12,6 +12,10 @@ S_co = TypeVar("S_co", covariant=True)
 class Batch(Protocol):
     """The events of one run: one topic-partition, in offset order."""
 
+    @property
+    def partition(self) -> int:
+        """The partition that the events came from."""
+
     def all(self) -> Sequence[Any]:
         """Return the batch's events of every type, in offset order."""
 

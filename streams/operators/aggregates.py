@@ -5,7 +5,7 @@ size. So no result hangs on the order of events, except where it is about order:
 and `last` among events of the same time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
@@ -211,6 +211,29 @@ def collect(
         return (a + b)[:most]
 
     return Aggregate((), add, merge, _as_it_is, tuple[value_type, ...])
+
+
+def ranked(
+    of: Callable[[E], V], most: int, value_type: Any = Any
+) -> Aggregate[E, tuple[V, ...], tuple[V, ...]]:
+    """Return the `most` lowest of the events' values, in their order. Raises ValueError if `most` < 1.
+
+    `(-cents, name)` ranks the highest first, and by name where they are equal.
+    """
+    if most < 1:
+        raise ValueError(f"most must be 1 or more, not {most}")
+    order: Callable[[Iterable[Any]], list[Any]] = sorted
+
+    def add(state: tuple[V, ...], event: E) -> tuple[V, ...]:
+        return add_many(state, (event,))
+
+    def add_many(state: tuple[V, ...], events: Sequence[E]) -> tuple[V, ...]:
+        return tuple(order([*state, *map(of, events)])[:most])
+
+    def merge(a: tuple[V, ...], b: tuple[V, ...]) -> tuple[V, ...]:
+        return tuple(order(a + b)[:most])
+
+    return Aggregate((), add, merge, _as_it_is, tuple[value_type, ...], add_many)
 
 
 def several(**aggregates: Aggregate[E, Any, Any]) -> Aggregate[E, tuple[Any, ...], dict[str, Any]]:

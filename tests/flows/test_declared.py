@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from config.settings import load_settings
-from streams.declared import Windows, stream
+from streams.declared import Windows, stream, together
 from streams.engine.definitions import Flow, RepartitionTopic, Topic, Topology
 from streams.events import OrderCreated, OrderPaid
 from streams.operators.aggregates import collect, count, total
@@ -52,6 +52,12 @@ def of_window(window: Windowed[Any]) -> Note:
 
 def cents(event: OrderCreated) -> int:
     return round(event.data.amount * 100)
+
+
+def other(kind: str, number: int, at_ms: int = 0) -> KeyValue:
+    """Return another event of an order, at so many ms."""
+    key, value = order(number, at_ms=at_ms)
+    return key, (value or b"").replace(b"order.created", f"order.{kind}".encode())
 
 
 def is_large(event: OrderCreated) -> bool:
@@ -167,9 +173,122 @@ def test_without_a_filter_windows_have_all_events(tmp_path: Path) -> None:
     assert texts(flows, tmp_path, order(1, at_ms=1), order(2, at_ms=50)) == ["ada [0, 50] 1"]
 
 
+def test_of_each_key_s_changes_the_last_in_a_time_is_told(tmp_path: Path) -> None:
+    flows = (
+        stream(ORDERS, OrderCreated)
+        .where(is_large)
+        .suppress(50, key=_user)
+        .to("suppressed", NOTES, noted)
+    )
+    items: dict[str, Any] = {"items": [{"product_id": "pen", "quantity": 1, "unit_price": 2.5}]}
+    amounts = [(0, 10), (30, 11), (40, 1), (50, 12), (99, 13), (100, 14), (101, 1)]
+    records = [
+        order(n, amount=amount, at_ms=at_ms, **(items if n % 2 else {}))
+        for n, (at_ms, amount) in enumerate(amounts)
+    ]
+    assert texts(flows, tmp_path, *records) == ["ada 11", "ada 13"]
+
+
+def test_each_event_is_in_the_first_branch_that_fits_and_else_in_the_last(tmp_path: Path) -> None:
+    all_ = stream(ORDERS, OrderCreated).where(lambda event: event.data.amount != 7)
+    large, odd, others = all_.branch(is_large, lambda event: event.data.amount % 2 == 1)
+    flows = together(
+        large.map(noted).where(lambda note: "12" not in note.text).to("large", NOTES),
+        others.map(noted).key_by(BY_TEXT, Note).to("others", NOTES),
+    )
+    assert [flow.name for flow in flows] == ["large", "by_text", "others"]
+    records = [order(n, amount=amount) for n, amount in enumerate([1, 2, 7, 11, 12, 4])]
+    assert texts(flows, tmp_path, *records) == ["ada 11", "ada 2", "ada 4"]
+    assert texts(odd.map(noted).to("odd", NOTES), tmp_path / "odd", *records) == ["ada 1"]
+
+
+def test_what_comes_before_several_branches_is_there_once(tmp_path: Path) -> None:
+    notes = stream(ORDERS, OrderCreated).map(noted).key_by(BY_TEXT, Note)
+    ones, others = notes.branch(lambda note: note.text.endswith("1"))
+    flows = together(
+        ones.to("ones", NOTES), others.to("others", NOTES), ones.merge(others).to("all", NOTES)
+    )
+    assert [flow.name for flow in flows] == ["by_text", "ones", "others", "all"]
+    told = texts(flows, tmp_path, order(1, amount=1), order(2, amount=2))
+    assert sorted(told) == ["ada 1", "ada 1", "ada 2", "ada 2"]
+
+
+def test_streams_of_one_topic_are_merged_in_its_order(tmp_path: Path) -> None:
+    created, paid = stream(ORDERS, OrderCreated), stream(ORDERS, OrderPaid)
+    merged = created.map(noted).merge(
+        paid.map(lambda event: Note(event.event_id, event.timestamp, "paid"))
+    )
+    records = [order(1, amount=1), other("paid", 1), order(2, amount=2)]
+    assert texts(merged.to("all", NOTES), tmp_path, *records) == ["ada 1", "paid", "ada 2"]
+
+
+@pytest.mark.parametrize("in_rows", [False, True])
+def test_streams_that_were_merged_are_gathered_and_joined_as_one(
+    tmp_path: Path, *, in_rows: bool
+) -> None:
+    merged = stream(ORDERS, OrderCreated).where(is_large).merge(stream(ORDERS, OrderPaid))
+    more = {"all": collect(_user, 9)} if in_rows else {}
+    flows = (
+        merged.window(TumblingWindows(50, 0), key=_user)
+        .aggregate(n=count(), **more)
+        .to("windows", NOTES, lambda w: of_window(w._replace(value=w.value["n"])))
+    )
+    records = [
+        order(1, amount=10),
+        order(2, amount=1),
+        other("paid", 1),
+        other("cancelled", 3, at_ms=20),
+        other("paid", 4, at_ms=60),
+    ]
+    assert texts(flows, tmp_path, *records) == ["ada [0, 50] 2"]
+    joined = merged.join(USER_ROWS, with_country, key=_user, kind="left").join(
+        USER_ROWS, lambda note, _: note, key=lambda _: "ada", kind="left"
+    )
+    told = texts((TOPOLOGY.flows[0], *joined.to("joined", NOTES)), tmp_path / "joined", *records)
+    assert told == ["None", "None", "None"]
+
+
+def test_rows_are_joined_with_those_that_they_name_of_those_that_were_not_left_out(
+    tmp_path: Path,
+) -> None:
+    joined = (
+        stream(ORDERS, OrderCreated)
+        .where(is_large)
+        .join_by_foreign_key(
+            stream(ORDERS, OrderPaid).where(lambda event: event.data.order_id != "order-9"),
+            key=attrgetter("data.order_id"),
+            foreign_key=attrgetter("data.user_id"),
+            right_key=_user,
+            kind="left",
+        )
+        .to("joined", NOTES, lambda change: Note(
+            change.event.event_id,
+            change.time_ms,
+            f"{change.key} {change.right and change.right.data.order_id}",
+        ))
+    )  # fmt: skip
+    assert [flow.name for flow in joined] == ["joined_lefts", "joined_joined", "joined"]
+    records = [order(1), order(2, amount=1), other("paid", 3), other("paid", 9)]
+    told = texts(joined, tmp_path, *records)
+    assert told in (["order-1 order-3"], ["order-1 None", "order-1 order-3"])
+
+
 def test_what_cannot_be_declared_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^topic users holds no OrderCreated$"):
         stream(USERS, OrderCreated)
     made = stream(ORDERS, OrderPaid).map(lambda event: event)
     with pytest.raises(ValueError, match=r"send what was made of them on with key_by first$"):
         made.window(TumblingWindows(50, 0), key=_user)
+    with pytest.raises(ValueError, match=r"send what was made of them on with key_by first$"):
+        made.suppress(50, key=_user)
+    paid, keys = (
+        stream(ORDERS, OrderPaid),
+        dict[str, Any](key=_user, foreign_key=_user, right_key=_user),
+    )
+    for left, right in ((made, paid), (paid, made)):
+        with pytest.raises(ValueError, match=r"^tables are told by events of a topic: send what"):
+            left.join_by_foreign_key(right, **keys)
+    with pytest.raises(ValueError, match=r"^a join's kind is one of inner, left, not outer$"):
+        paid.join_by_foreign_key(paid, **keys, kind="outer")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^limit_ms must be 1 or more, not 0$"):
+        stream(ORDERS, OrderPaid).suppress(0, key=_user)

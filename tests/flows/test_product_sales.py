@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 
 from config.settings import load_settings
 from streams.testing import Driver
-from streams.topics import DEAD_LETTERS, ORDER_LINES, ORDERS, PRODUCT_SALES
+from streams.topics import DEAD_LETTERS, ORDER_LINES, ORDERS, PRODUCT_SALES, PRODUCTS, TOP_PRODUCTS
 from streams.topology import SALES
 from tables.sales import PRODUCT_SALES as OPEN_WINDOWS
 from tests.flows.selling import PARTITIONS, selling
 from tests.flows.stories import NOW_MS, KeyValue, event_of, order
+from tests.flows.test_products import told as product_told
 from tests.laws.world import Cuts, cuts
 
 MINUTE_MS = 60_000
 USERS = ("ada", "bob", "cy")
+NAMES = {"pen": "Fine pen"}
+"""Of products that somebody told of, which lie in another task than lines of theirs, mostly."""
 # Of these some lie in each partition of order-lines: their lines close the windows there.
 CLOSERS = tuple(f"closer-{number}" for number in range(8))
 
@@ -57,6 +60,7 @@ def sales(lines: Iterable[Line]) -> dict[tuple[str, int], dict[str, Any]]:
         cents = sorted(line.quantity * round(line.price * 100) for line in of_window)
         told[product, start_ms] = {
             "product_id": product,
+            "product_name": NAMES.get(product),
             "window_start": start_ms,
             "window_end": start_ms + 5 * MINUTE_MS,
             "lines": len(of_window),
@@ -84,6 +88,8 @@ def test_what_is_told_of_a_product_is_the_same_however_orders_are_cut(
     lines: Sequence[Line], cut: Cuts
 ) -> None:
     with selling(cut) as driver:
+        for number, (product, name) in enumerate(NAMES.items()):
+            driver.pipe(PRODUCTS, [product_told(number, "created", product, name=name)])
         for number, line in enumerate(lines):
             driver.pipe(
                 ORDERS, [placed(number, [line])], partition=line.user % PARTITIONS, settle=False
@@ -128,6 +134,7 @@ def test_a_window_s_event_says_of_which_window_it_is(tmp_path: Path) -> None:
         "causation_id": None,
         "data": {
             "product_id": "ink",
+            "product_name": None,
             "window_start": start_ms,
             "window_end": start_ms + 300_000,
             "lines": 1,
@@ -137,6 +144,53 @@ def test_a_window_s_event_says_of_which_window_it_is(tmp_path: Path) -> None:
             "line_amount_p95": first["data"]["line_amount_p95"],
         },
     }
+
+
+def test_the_products_of_a_window_are_ranked_by_what_they_earned(tmp_path: Path) -> None:
+    with Driver(SALES, load_settings(data_dir=tmp_path), partitions=2) as driver:
+        driver.pipe(PRODUCTS, [product_told(0, "created", "p-7", name="Seven")])
+        sold = [Line(0, f"p-{number}", 2, number // 2 + 0.5, 0) for number in range(120)]
+        driver.pipe(ORDERS, [placed(1, sold)])
+        for number, minutes in enumerate([20, 40]):  # closes windows of lines, then of revenues
+            last = [Line(0, product, 1, 1.0, minutes * MINUTE_MS) for product in CLOSERS]
+            driver.pipe(ORDERS, [placed(number + 2, last)])
+        told = driver.sent(TOP_PRODUCTS.name)
+        assert driver.sent(SALES.late_records) == []
+    events = [event_of(sent) for sent in told]
+    start_ms = NOW_MS - NOW_MS % MINUTE_MS
+    [event] = [each for each in events if each["data"]["window_start"] == start_ms]
+    window = f"{start_ms}-{start_ms + 300_000}"
+    assert {sent.key for sent in told} == {each["aggregate_id"].encode() for each in events}
+    assert len(events) == 5
+    assert event | {"data": None} == {
+        "event_type": "products.top",
+        "event_id": f"top_products:{window}",
+        "aggregate_id": window,
+        "timestamp": start_ms + 299_999,
+        "version": 1,
+        "correlation_id": f"top_products:{window}",
+        "causation_id": None,
+        "data": None,
+    }
+    products = event["data"]["products"]
+    assert [each["rank"] for each in products] == list(range(1, 101))
+    by_revenue = sorted(range(120), key=lambda number: (-(number // 2), f"p-{number}"))
+    assert [each["product_id"] for each in products] == [
+        f"p-{number}" for number in by_revenue[:100]
+    ]
+    assert products[0] == {
+        "rank": 1, "product_id": "p-118", "product_name": None, "units": 2, "revenue": 119,
+    }  # fmt: skip
+
+
+def test_a_ranked_product_has_its_name(tmp_path: Path) -> None:
+    with Driver(SALES, load_settings(data_dir=tmp_path), partitions=1) as driver:
+        driver.pipe(PRODUCTS, [product_told(0, "created", "pen", name="Fine pen")])
+        for number, minutes in enumerate([0, 20, 40]):
+            driver.pipe(ORDERS, [placed(number, [Line(0, "pen", 1, 2.5, minutes * MINUTE_MS)])])
+        told = [event_of(sent) for sent in driver.sent(TOP_PRODUCTS.name)]
+    names = {each["product_name"] for event in told for each in event["data"]["products"]}
+    assert names == {"Fine pen"}
 
 
 def test_an_order_without_lines_has_none_and_one_with_wrong_ones_is_a_dead_letter(

@@ -29,13 +29,27 @@ class TableRecord(NamedTuple):
 
 
 class TableCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A join of the topics left and right, of which the right one, or both, are tables."""
+    """A join of the topics left and right, of which the right one, or both, are tables.
+
+    Or both as one table whose changes are suppressed, or as one stream that is split; see
+    bench/peers/Tables.java.
+    """
 
     name: str
-    operator: Literal["stream-table", "stream-versioned", "table-table", "foreign-key"]
-    kind: Literal["inner", "left", "outer"]
+    operator: Literal[
+        "stream-table",
+        "stream-versioned",
+        "table-table",
+        "foreign-key",
+        "versioned-table-table",
+        "versioned-foreign-key",
+        "suppression",
+        "split",
+    ]
+    kind: Literal["inner", "left", "outer"] = "inner"
     history_ms: int = 0
     grace_ms: int = 0
+    limit_ms: int = 0
 
 
 class TableResult(NamedTuple):

@@ -15,9 +15,11 @@ from bench import expected
 from streams.operators.foreign_key import ForeignKeyJoin
 from streams.operators.joins import Joined
 from streams.operators.stream_table import StreamTableJoin
+from streams.operators.suppression import Suppression
 from streams.operators.table_table import Change, TableTableJoin
 from streams.operators.timed import TimedDict
-from streams.operators.versioned import VersionedJoin
+from streams.operators.versioned import VersionedJoin, VersionedTable
+from streams.operators.versioned_tables import VersionedTableJoin
 from tests.peers import make_scripts
 from tests.peers.table_peers import (
     FOLDER,
@@ -314,11 +316,13 @@ def last_of_each(results: Iterable[TableResult]) -> list[TableResult]:
     return [last[at] for at in sorted(last)]
 
 
-def without_deletions_of_nothing(run: TableRun) -> list[TableResult]:
-    """Leave out what came of right records that delete what is not there."""
+def without_deletions_of_nothing(
+    run: TableRun, used: Sequence[tuple[int, TableRecord]] = ()
+) -> list[TableResult]:
+    """Leave out what came of right records that delete what is not there; `used`: if not all count."""
     there: set[str] = set()
     idle: set[int] = set()
-    for number, record in enumerate(run.records):
+    for number, record in used or enumerate(run.records):
         if record.topic == "right":
             if record.value is None and record.key not in there:
                 idle.add(number)
@@ -373,3 +377,185 @@ def test_no_deletion_of_nothing_is_told(run: TableRun) -> None:
 @pytest.mark.parametrize("operator", ["table-table", "foreign-key"])
 def test_theirs_tells_deletions_of_what_was_not_there(operator: str) -> None:
     assert any(without_idle(run.results) != list(run.results) for run in runs_of(operator))
+
+
+# -- two versioned tables --------------------------------------------------------------------------
+
+VERSIONED_TABLES: Final = runs_of("versioned-table-table")
+VERSIONED_FOREIGN: Final = runs_of("versioned-foreign-key")
+
+
+def latest(run: TableRun, *, there: bool, joint: bool = False) -> list[tuple[int, TableRecord]]:
+    """Return the records that are, at their turn, the latest of their side and key, and not late.
+
+    `there`: a deletion at the very time of a key's only version leaves no trace, so that whatever is
+    older is the latest again. `joint`: both sides have one stream time.
+    """
+    now_ms = {"left": 0, "right": 0}
+    versions: dict[tuple[str, str], dict[int, int | None]] = {}
+    found = []
+    for number, record in enumerate(run.records):
+        for side in now_ms if joint else (record.topic,):
+            now_ms[side] = max(now_ms[side], record.timestamp)
+        if record.timestamp < now_ms[record.topic] - run.case.history_ms:
+            continue
+        of = versions.setdefault((record.topic, record.key), {})
+        if record.timestamp >= max(of, default=0):
+            found.append((number, record))
+        is_all = [*of] == [record.timestamp] and of[record.timestamp] is not None
+        of[record.timestamp] = record.value
+        if there and record.value is None and is_all:
+            of.clear()
+    return found
+
+
+def changes_by(join: Any, rows: Any, used: Iterable[tuple[int, TableRecord]]) -> list[TableResult]:
+    return [
+        TableResult(number, *change[:4])
+        for number, record in used
+        for change in (join.add_left if record.topic == "left" else join.add_right)([record], rows)
+    ]
+
+
+def two_tables(run: TableRun) -> TableTableJoin[int, int]:
+    return TableTableJoin(
+        kind=run.case.kind,
+        left_key=key_of,
+        left_value=value_of,
+        right_key=key_of,
+        right_value=value_of,
+    )
+
+
+@a_run_each(VERSIONED_TABLES)
+def test_theirs_joins_what_is_the_latest_and_forgets_deletions_of_the_same_time(
+    run: TableRun,
+) -> None:
+    used = latest(run, there=True)
+    assert changes_by(two_tables(run), {}, used) == without_idle(run.results)
+
+
+def versioned_tables(run: TableRun) -> list[TableResult]:
+    join = VersionedTableJoin[int, int](
+        kind=run.case.kind,
+        history_ms=run.case.history_ms,
+        left_key=key_of,
+        left_value=value_of,
+        right_key=key_of,
+        right_value=value_of,
+    )
+    rows: TimedDict[Any] = TimedDict()
+    told: list[TableResult] = []
+    for number, record in enumerate(run.records):
+        told += changes_by(join, rows, [(number, record)])
+        assert rows.fire(join.fire) == []
+    return told
+
+
+@a_run_each(VERSIONED_TABLES)
+def test_ours_joins_what_is_the_latest_with_one_stream_time(run: TableRun) -> None:
+    used = latest(run, there=False, joint=True)
+    assert versioned_tables(run) == changes_by(two_tables(run), {}, used)
+
+
+#   left 1 at 13     deleted at 13      left 2 at 2         there: the table has 2      here: it has nothing
+def test_each_difference_of_versioned_tables_is_in_some_run() -> None:
+    assert {
+        run.script for run in VERSIONED_TABLES if versioned_tables(run) == without_idle(run.results)
+    }
+    for there, joint in ((True, False), (False, True)):
+        assert any(
+            latest(run, there=there, joint=joint) != latest(run, there=False)
+            for run in VERSIONED_TABLES
+        )
+
+
+#   each table by itself, and behind both a join of what was the latest: docs/tables.md
+@a_run_each(VERSIONED_FOREIGN)
+def test_by_foreign_key_the_latest_of_two_versioned_tables_are_joined_as_there(
+    run: TableRun,
+) -> None:
+    assert run.case.kind != "outer"
+    join = ForeignKeyJoin[int, int](
+        kind=run.case.kind,
+        left_key=key_of,
+        left_value=value_of,
+        foreign_key=foreign_key,
+        right_key=key_of,
+        right_value=value_of,
+    )
+    table = VersionedTable[int](history_ms=run.case.history_ms, key=key_of, value=value_of)
+    rows: dict[str, TimedDict[Any]] = {"left": TimedDict(), "right": TimedDict()}
+    ours: list[tuple[int, TableRecord]] = []
+    for number, record in enumerate(run.records):
+        ours += [(number, one) for one in table.put([record], rows[record.topic])]
+        rows[record.topic].fire(table.fire)
+    assert ours == latest(run, there=False)
+    there = latest(run, there=True)
+    results = without_idle(last_of_each(without_deletions_of_nothing(run, there)))
+    assert untimed(last_of_each(changes_by(join, {}, there))) == untimed(results)
+
+
+# -- suppression -----------------------------------------------------------------------------------
+
+SUPPRESSED: Final = runs_of("suppression")
+
+
+def told_by_rule(run: TableRun, *, own_event_counts: bool) -> list[TableResult]:
+    """Tell a table's changes by the definition; whether an event still counts that makes its key due."""
+    held: dict[str, tuple[int, TableRecord]] = {}
+    told: list[TableResult] = []
+    now_ms = 0
+
+    def tell(number: int) -> None:
+        due = [(due_ms, key) for key, (due_ms, _) in held.items() if due_ms <= now_ms]
+        for _, key in sorted(due):
+            _, change = held.pop(key)
+            told.append(TableResult(number, key, change.value, None, change.timestamp))
+
+    for number, record in enumerate(run.records):
+        now_ms = max(now_ms, record.timestamp)
+        if not own_event_counts and held.get(record.key, (now_ms + 1, record))[0] <= now_ms:
+            tell(number)
+        due_ms, _ = held.get(record.key, (record.timestamp + run.case.limit_ms, record))
+        held[record.key] = due_ms, record
+        tell(number)
+    return told
+
+
+def told_here(run: TableRun) -> list[TableResult]:
+    operator = Suppression[TableRecord](limit_ms=run.case.limit_ms, key=key_of)
+    rows: TimedDict[Any] = TimedDict()
+    told: list[TableResult] = []
+    for number, record in enumerate(run.records):
+        operator.add([record], rows)
+        told += [
+            TableResult(number, change.key, change.value, None, change.timestamp)
+            for change in rows.fire(operator.fire)
+        ]
+    return told
+
+
+@a_run_each(SUPPRESSED)
+def test_theirs_tells_a_key_that_its_own_event_makes_due_with_that_event(run: TableRun) -> None:
+    assert list(run.results) == told_by_rule(run, own_event_counts=True)
+
+
+#   a 10      a 20     limit 10       there: 20 is told         here: 10 is told, and 20 waits until 30
+@a_run_each(SUPPRESSED)
+def test_ours_tells_it_as_it_was_and_has_that_event_wait(run: TableRun) -> None:
+    assert told_here(run) == told_by_rule(run, own_event_counts=False)
+
+
+@pytest.mark.parametrize("limit_ms", [3, 8, 30])
+def test_there_are_runs_in_which_a_key_s_own_event_makes_it_due(limit_ms: int) -> None:
+    runs = [run for run in SUPPRESSED if run.case.limit_ms == limit_ms]
+    assert any(told_here(run) != list(run.results) for run in runs)
+
+
+@a_run_each(SUPPRESSED)
+def test_each_key_ends_with_the_same_change_in_both(run: TableRun) -> None:
+    ends = {one.key: one for one in run.results if one.key != "z"}
+    assert {one.key: one.left for one in told_here(run) if one.key != "z"} == {
+        key: one.left for key, one in ends.items()
+    }

@@ -19,6 +19,7 @@ from streams.operators.aggregates import (
     last,
     lowest,
     mean,
+    ranked,
     several,
     total,
     variance,
@@ -50,6 +51,7 @@ ALL: dict[str, Aggregate[Sale, Any, Any]] = {
     "first": first(user, str),
     "last": last(user, str),
     "collect": collect(user, 3, str),
+    "ranked": ranked(lambda sale: (-sale.cents, sale.user), 2, tuple[int, str]),
     "fold": fold(
         frozenset(), lambda s, e: s | {e.user}, lambda a, b: a | b, len, frozenset[str]
     ),
@@ -86,6 +88,7 @@ def result_of(aggregate: Aggregate[Sale, Any, Any], sales: Sequence[Sale]) -> An
         ("first", "bob", None),
         ("last", "cyd", None),
         ("collect", ("ada", "bob", "cyd"), ()),
+        ("ranked", ((-300, "ada"), (-200, "cyd")), ()),
         ("fold", 4, 0),
         ("distinct", 4, 0),
         ("quantiles", ((100,), 1 / 128), None),
@@ -108,6 +111,8 @@ def test_money_is_summed_exactly_at_any_size() -> None:
 def test_fewer_than_one_cannot_be_collected() -> None:
     with pytest.raises(ValueError, match=r"^most must be 1 or more, not 0$"):
         collect(cents, 0)
+    with pytest.raises(ValueError, match=r"^most must be 1 or more, not 0$"):
+        ranked(cents, 0)
 
 
 # -- laws ------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""product-revenues → top-products: which products of a window earned most."""
