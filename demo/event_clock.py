@@ -29,6 +29,10 @@ committed when what came of it is, too: the clock waits for both. And nothing is
 - Of each day some minutes pass (Hours). The rest is left out once all that was sent is committed, and a bell
   in each partition, without which orders would wait for their minute until the next day.
 
+- `top_products`: what products earned comes out of order by what tasks of `product_sales` are apart, which is
+  less than its grace of 15 minutes: in each partition a test order is where a part of a day begins, and ends.
+  So no task of them is behind by more than those 20 minutes, less the 5 until the first window is told.
+
 The flow of the group `deduplication` reads `orders` alone, and tells nothing by time: offsets say all.
 """
 
@@ -94,6 +98,8 @@ class Course(NamedTuple):
 _OF_A_DAY = Hours(23 * 60 * _MINUTE_MS + 50 * _MINUTE_MS, 10 * _MINUTE_MS)
 _FIRST_MS = 4 * _MINUTE_MS
 _DAYS = 300
+BELL_AFTER_MS = 2 * _MINUTE_MS
+"""After the last order: a minute after it, and more, its country is settled."""
 AROUND_MIDNIGHT = Course(
     # Some minutes before a midnight, so that it does not take long until the first day has ended.
     begin_ms=lambda now_ms: now_ms // _DAY_MS * _DAY_MS - _DAYS * _DAY_MS - _FIRST_MS,
@@ -135,6 +141,12 @@ class EventClock:
     def __call__(self) -> int:
         """Return event time, ms since 1970 UTC: the same for all records of a tick."""
         return self._event_ms
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether a part of a day begins."""
+        hours = self._course.hours
+        return hours is not None and hours.opening_ms(self._event_ms) == self._event_ms
 
     @property
     def is_closing(self) -> bool:

@@ -7,7 +7,7 @@ from itertools import chain, count
 from random import Random
 from typing import NamedTuple, TypeAlias
 
-from demo.habits import Basket, Crowd, User
+from demo.habits import TESTER, Basket, Crowd, User, money
 from demo.payments import PAYMENTS, Payments
 from demo.poison import ORDERS, POISONS, PRODUCT_POISONS, USERS, Poison, Subject
 from demo.shop import PRODUCTS, Shop
@@ -177,9 +177,18 @@ class OrderGenerator:
     def bell(self, now_ms: int, partitions: int) -> Iterator[TopicKeyValue]:
         """Yield an event for each partition of `users`, of people who never order, at a time."""
         for partition in range(partitions):
-            clerks = (b"clerk-%d" % number for number in count())
-            clerk = next(key for key in clerks if partition_of(key, partitions) == partition)
+            clerk = _key_in(partition, partitions, b"clerk-%d")
             yield USERS, clerk, self._visits.login(clerk, now_ms)
+
+    def test_order(self, now_ms: int, partitions: int) -> Iterator[TopicKeyValue]:
+        """Yield an order, at a time, of a product for each partition that lines of products may be in."""
+        self._orders_made += 1
+        products = [_key_in(partition, partitions, b"test-%d") for partition in range(partitions)]
+        item = b'{"product_id":"%b","quantity":1,"unit_price":0.01}'
+        items = b",".join(item % product for product in products)
+        basket = Basket(money(partitions), b"[%b]" % items, ())
+        order_id = b"ord-%d-%d" % (self._seed, self._orders_made)
+        yield ORDERS, TESTER.id, _created(order_id, TESTER, now_ms, basket)
 
     def _known_from_the_start(self) -> list[User]:
         if not self._lateness.settles_ms:
@@ -296,6 +305,12 @@ class OrderGenerator:
             rest = _LIFE[_LIFE.index(last.name) + 1 :]
             name = next(n for n in rest if random.random() < _STEP_SHARES.get(n, 1.0))
         heapq.heappush(steps, _Step(due, last.order_id, last.user, name, last.name, 0))
+
+
+def _key_in(partition: int, partitions: int, pattern: bytes) -> bytes:
+    """Return the first key of a pattern, with a number in it, that is in a partition."""
+    keys = (pattern % number for number in count())
+    return next(key for key in keys if partition_of(key, partitions) == partition)
 
 
 def partition_of(key: bytes | None, partitions: int) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from demo.deduplication_check import check_deduplication
-from demo.event_clock import AROUND_MIDNIGHT, FAST, LATENESS, SALES_LATENESS, Course
+from demo.event_clock import AROUND_MIDNIGHT, BELL_AFTER_MS, FAST, LATENESS, SALES_LATENESS, Course
 from demo.generator import OrderGenerator, TopicKeyValue
 from demo.panel import Sights
 from demo.poison import ORDERS
@@ -54,12 +54,18 @@ def _windows(wanted: Wanted) -> Traffic:
 
 def _sales(wanted: Wanted) -> Traffic:
     generator = OrderGenerator(*wanted, products=True, lateness=SALES_LATENESS)
+
+    def closes(event_ms: int, partitions: int) -> Iterator[TopicKeyValue]:
+        yield from generator.test_order(event_ms, partitions)
+        yield from generator.bell(event_ms + BELL_AFTER_MS, partitions)
+
     return Traffic(
         records=generator.records,
         poisons=generator.poisons,
         answered="-stock",
         opening=generator.opening,
-        bell=generator.bell,
+        opens=generator.test_order,
+        closes=closes,
     )
 
 

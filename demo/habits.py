@@ -69,6 +69,10 @@ class User:
         return self.level[self.first_favourite + int(random.random() * _FAVOURITE_BASKETS)]
 
 
+TESTER = User(b"tester", b"US", b"USD", (), 0, is_guest=True)
+"""Who is none of the crowd."""
+
+
 class Crowd:
     """All users. A few of them come often and most rarely (Zipf), each in some hours of the day most."""
 

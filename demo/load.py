@@ -17,15 +17,13 @@ from demo.event_clock import EventClock
 from demo.generator import TopicKeyValue, partition_of
 from demo.pace import Pace
 from demo.poison import USERS, KeyValue, Poison
-from demo.traffic import Traffic
+from demo.traffic import Bell, Traffic
 
 _TICK_S = 0.02
 _MOST_A_TICK = 5_000
 _BATCH_BYTES = 262_144
 _REMEMBERED = 500_000  # a derived event that comes later than so many orders has no latency
 _RESENT = 250
-BELL_AFTER_MS = 120_000
-"""Of event time: a minute after the last order, and more, its country is settled."""
 _ID_START = b'{"event_id":"'
 
 
@@ -73,6 +71,8 @@ class Load:
         self.latest: dict[str, str] = {}
         """What it has done of its own accord, by kind."""
         self._last: deque[TopicKeyValue] = deque(maxlen=_RESENT)
+        self._opened_ms = 0
+        """Where the last part of a day began."""
         self._restart_s = traffic.restarts_each_s
         """When the producer restarts next."""
         self._ends: Counter[TopicPartition] = Counter()
@@ -146,15 +146,25 @@ class Load:
             self._raise_refused()
 
     async def _may_send(self) -> bool:
-        """Tell whether records may be sent; at the end of a part of a day, ring the bell, and wait."""
+        """Tell whether records may be sent; where a part of a day begins or ends, ring its bell, and wait."""
         clock = self._event_clock
         if clock is None:
             return True
-        if self._traffic.bell is not None and clock.is_closing and not clock.is_waiting:
-            await self._send(self._traffic.bell(clock() + BELL_AFTER_MS, self._partitions))
-            clock.sent(self._ends)
-            clock.wait()
+        if clock.is_waiting:
+            return False
+        if clock.is_opening and self._opened_ms != clock():
+            self._opened_ms = clock()
+            await self._ring(clock, self._traffic.opens)
+        elif clock.is_closing:
+            await self._ring(clock, self._traffic.closes)
         return not clock.is_waiting
+
+    async def _ring(self, clock: EventClock, bell: Bell | None) -> None:
+        """Send what a bell gives, and have all else wait until it is committed."""
+        if bell is not None:
+            await self._send(bell(clock(), self._partitions))
+            clock.sent(self._ends)
+        clock.wait()
 
     async def _restart(self) -> None:
         """Go on with another producer, which sends the last records again, as if in doubt about them."""

@@ -77,6 +77,12 @@ def _sold(data: Any) -> str:
     return f"SOLD  {name}: {units} to {buyers} in 5 min: {data['revenue']:,.2f}"
 
 
+def _top(data: Any) -> str:
+    best = data["products"][0]
+    name = best["product_name"] or best["product_id"]
+    return f"TOP   {name} earned most in 5 min: {best['revenue']:,.2f}"
+
+
 def _stock_low(data: Any) -> str:
     return f"LOW   {data['name'] or data['product_id']}: {data['stock']} left"
 
@@ -97,6 +103,7 @@ _TEXTS: Mapping[str, Callable[[Any], str]] = {
     "user.spending_spike": _spike,
     "user.order_stats": _stats,
     "product.sales": _sold,
+    "products.top": _top,
     "product.stock_low": _stock_low,
     "country.order_value_quantiles": _worth,
 }

@@ -11,6 +11,10 @@ Clock: TypeAlias = Callable[[], int]
 """Tells ms since 1970 UTC."""
 
 
+Bell: TypeAlias = Callable[[int, int], Iterable[TopicKeyValue]]
+"""Of an event time and the number of partitions."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
     """Made-up records for the inputs of a group."""
@@ -23,7 +27,8 @@ class Traffic:
     """How ids of events end of which something comes at once: latency is from these."""
     opening: int = 0
     """How many of the first records are to be committed before any other is sent."""
-    bell: Callable[[int, int], Iterable[TopicKeyValue]] | None = None
-    """Of an event time and the number of partitions: what ends a part of a day; see demo/event_clock.py."""
+    opens: Bell | None = None
+    closes: Bell | None = None
+    """What is sent at the begin and at the end of a part of a day; see demo/event_clock.py."""
     restarts_each_s: float | None = None
     """How often the producer restarts, and sends its last records again."""

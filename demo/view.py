@@ -50,6 +50,7 @@ _KINDS = {
     "LATE": ("◷", VERMILLION),
     "SOLD": ("◆", SKY_BLUE),
     "LOW": ("▼", ORANGE),
+    "TOP": ("★", GREEN),
     "WORTH": ("≡", GREEN),
     "PASSED": ("→", SKY_BLUE),
     "TWICE": ("✂", ORANGE),

@@ -17,13 +17,15 @@ from demo.oracle.outcome import DeadLetter, Derived, Outcome, diff_events, diff_
 from demo.oracle.products import keep_products
 from demo.oracle.records import ORDERS, PRODUCTS, USERS, Json, Source, judge
 
-SALES_DERIVED = ("product-sales", "order-value-quantiles", "stock-alerts")
+SALES_DERIVED = ("product-sales", "top-products", "order-value-quantiles", "stock-alerts")
 SALES_TABLES = ("products", "product_views")
 """Those whose rows the contract tells."""
 
 MINUTE_MS = 60_000
 WINDOW_MS = 5 * MINUTE_MS
 GRACE_MS = 5 * MINUTE_MS
+TOP_GRACE_MS = 15 * MINUTE_MS
+TOP = 100
 DAY_MS = 24 * 60 * MINUTE_MS
 DAY_GRACE_MS = 60 * MINUTE_MS
 SETTLED_AFTER_MS = MINUTE_MS
@@ -54,7 +56,12 @@ def expect_sales(records: Input, max_ahead_ms: int = 3_600_000) -> Outcome:
             if order["timestamp"] + SETTLED_AFTER_MS <= end_ms:
                 valued.add(order, countries.as_of(order["data"]["user_id"], order["timestamp"]))
     partitions = max((len(by_partition) for by_partition in records.values()), default=1)
-    _tell(outcome, "product-sales", sold.told(partitions, outcome.tables["products"]), partitions)
+    windows = list(sold.told(partitions, outcome.tables["products"]))
+    _tell(outcome, "product-sales", windows, partitions)
+    # They are made of what has gone on to one partition.
+    ranked = [Derived(key.encode(), event) for key, event in _top([one for _, one in windows])]
+    if ranked:
+        outcome.derived["top-products"][_partition_of("all", partitions)] = ranked
     _tell(outcome, "order-value-quantiles", valued.told(partitions), partitions)
     return outcome
 
@@ -168,7 +175,6 @@ class _Sold:
 
     def told(self, partitions: int, products: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
         """Yield product and event of each window that has closed. Names of products never change."""
-        del products
         highest = _Highest(partitions)
         windows: defaultdict[tuple[str, int], list[_Line]] = defaultdict(list)
         for line in self.lines:
@@ -181,6 +187,7 @@ class _Sold:
             if end_ms + GRACE_MS <= highest.of(product_id):
                 data = {
                     "product_id": product_id,
+                    "product_name": products.get(product_id, {}).get("name"),
                     "window_start": start_ms,
                     "window_end": end_ms,
                     **_of_lines(lines),
@@ -198,6 +205,31 @@ def _of_lines(lines: Sequence[_Line]) -> Json:
         "buyers": distinct(len({line.user_id for line in lines})),
         "line_amount_p95": quantile(amounts, 95),
     }
+
+
+# --- top-products ---------------------------------------------------------------------------------
+
+
+def _top(sales: Iterable[Json]) -> Iterator[tuple[str, Json]]:
+    """Yield key and event of each window of whose products nothing more is waited for."""
+    windows: defaultdict[tuple[int, int], list[Json]] = defaultdict(list)
+    for sold in sales:
+        data = sold["data"]
+        windows[data["window_start"], data["window_end"]].append(data)
+    stream_time_ms = max((end_ms - 1 for _, end_ms in windows), default=0)
+    for (start_ms, end_ms), of_window in windows.items():
+        if end_ms + TOP_GRACE_MS <= stream_time_ms:
+            best = sorted(of_window, key=lambda data: (-data["revenue"], data["product_id"]))
+            products = [
+                {"rank": rank, **{name: data[name] for name in _RANKED}}
+                for rank, data in enumerate(best[:TOP], 1)
+            ]
+            data = {"window_start": start_ms, "window_end": end_ms, "products": products}
+            key = f"{start_ms}-{end_ms}"
+            yield key, _of_window("products.top", f"top_products:{key}", key, data)
+
+
+_RANKED = ("product_id", "product_name", "units", "revenue")
 
 
 # --- order-value-quantiles ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 
 from demo.event_clock import (
     AROUND_MIDNIGHT,
+    BELL_AFTER_MS,
     FAST,
     IN_TIME_MS,
     LATENESS,
@@ -22,7 +23,6 @@ from demo.event_clock import (
 )
 from demo.following import Standing
 from demo.generator import OrderGenerator, partition_of
-from demo.load import BELL_AFTER_MS
 from tables.sales import COUNTRY_OF_ORDER
 from tables.timed import PAYMENT_OF_ORDER, USER_SESSIONS
 from tests.unit.wire import NOW_MS
@@ -247,3 +247,8 @@ def test_a_bell_is_in_each_partition_when_the_last_order_is_settled() -> None:
     rung = list(generator.bell(START_MS, 5))
     assert [partition_of(key, 5) for _, key, _ in rung] == list(range(5))
     assert {json.loads(value or b"")["timestamp"] for *_, value in rung} == {START_MS}
+    [(topic, _, value)] = generator.test_order(START_MS, 5)
+    event = json.loads(value or b"")
+    products = [item["product_id"].encode() for item in event["data"]["items"]]
+    assert [partition_of(product, 5) for product in products] == list(range(5))
+    assert (topic, event["timestamp"], event["data"]["amount"]) == ("orders", START_MS, 0.05)

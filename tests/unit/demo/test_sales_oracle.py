@@ -64,6 +64,7 @@ def told(found: Outcome, topic: str) -> list[Json]:
 
 def test_a_window_tells_what_was_sold_of_a_product_in_five_minutes() -> None:
     found = outcome(
+        product("created", name="a pen"),
         order(0, line(quantity=2), line("ink", price=7.25)),
         order(4.9, line(price=2), user="bob"),
         order(20, line("pen"), line("ink")),
@@ -75,6 +76,7 @@ def test_a_window_tells_what_was_sold_of_a_product_in_five_minutes() -> None:
     ]
     assert first == {
         "product_id": "pen",
+        "product_name": "a pen",
         "window_start": START_MS,
         "window_end": START_MS + 5 * MINUTE_MS,
         "lines": 2,
@@ -94,6 +96,40 @@ def test_a_window_closes_when_its_product_s_partition_is_five_minutes_beyond(
     found = outcome(order(0, line()), order(at_min, line()))
     ended = [d for d in told(found, "product-sales") if d["window_start"] <= START_MS]
     assert len(ended) == windows
+
+
+@pytest.mark.parametrize(("at_min", "windows"), [(22, 0), (23, 2), (24, 3), (26, 5)])
+def test_the_top_of_a_window_is_told_when_windows_are_told_that_end_a_quarter_hour_later(
+    at_min: float, windows: int
+) -> None:
+    # Windows with the first order end at 0:01 to 0:05.
+    found = outcome(
+        product("created", name="a pen"),
+        order(0, line(quantity=2), line("ink", price=7.25), line("cap", price=3)),
+        order(11, line()),
+        *[order(minute, line()) for minute in range(17, int(at_min) + 1)],
+    )
+    top = told(found, "top-products")
+    assert len(top) == windows
+    for data in top:
+        assert data["window_end"] - data["window_start"] == 5 * MINUTE_MS
+        assert [
+            (each["rank"], each["product_id"], each["product_name"], each["units"], each["revenue"])
+            for each in data["products"]
+        ] == [
+            (1, "ink", None, 1, Decimal("7.25")),
+            (2, "cap", None, 1, Decimal(3)),
+            (3, "pen", "a pen", 2, Decimal(3)),
+        ]
+
+
+def test_of_a_window_a_hundred_products_are_told_at_the_most() -> None:
+    items = [line(f"p-{number}", price=number) for number in range(130)]
+    found = outcome(order(0, *items), order(60, line()), order(120, line()), order(180, line()))
+    first = min(told(found, "top-products"), key=lambda data: data["window_start"])
+    assert [each["product_id"] for each in first["products"]] == [
+        f"p-{number}" for number in range(129, 29, -1)
+    ]
 
 
 def test_what_other_partitions_sell_closes_nothing() -> None:

@@ -35,6 +35,11 @@ AMOUNTS = {"user_id": "ada", "order_id": "o-1", "amount": 1234.5, "currency": "U
             "SOLD  pen: 1 piece to 2 buyers in 5 min: 4.00",
         ),
         (
+            "products.top",
+            {"products": [{"product_id": "p-1", "product_name": "pen", "revenue": 1_234.5}]},
+            "TOP   pen earned most in 5 min: 1,234.50",
+        ),
+        (
             "product.stock_low",
             {"product_id": "p-1", "name": None, "stock": 2},
             "LOW   p-1: 2 left",
