@@ -56,7 +56,7 @@ faults: $(STAMP) ## The tests of faults with SEEDS=20 seeds each, JOBS=3 at once
 		$(BIN)/python -m pytest -n $(or $(JOBS),3) --maxschedchunk 1 tests/faults; status=$$?; \
 		$(BIN)/python -m tests.faults.report build/faults.jsonl | tee build/faults.md; exit $$status
 
-demo: $(STAMP) ## The whole application at work; SECONDS=30 ends by itself and checks the outcome; GROUP=windows: other flows
+demo: $(STAMP) ## The whole application at work; SECONDS=30 ends by itself and checks the outcome; GROUP=windows, sales or deduplication: other flows
 	@exec $(BIN)/headrace demo $(if $(GROUP),--group $(GROUP)) $(if $(SECONDS),--seconds $(SECONDS))
 
 format: $(STAMP) ## Format, and mend what lint can mend

@@ -21,7 +21,7 @@ CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 _SEED_LIMIT = 2**31 - 1
 _USERS = 10_000
 _OF_FILES = ("file", "keyed", "key_field", "as_is")
-_OF_MADE_UP = ("seconds", "seed", "users", "poison", "payments")
+_OF_MADE_UP = ("seconds", "seed", "users", "poison", "payments", "products", "repeats")
 
 
 @click.command(short_help="Send events to a topic: JSON lines, or made-up traffic.")
@@ -67,6 +67,16 @@ _OF_MADE_UP = ("seconds", "seed", "users", "poison", "payments")
     is_flag=True,
     help="With --rate: payments for the orders too, seconds to an hour after them.",
 )
+@click.option(
+    "--products",
+    is_flag=True,
+    help="With --rate: products too, all first, then what is looked at, sold and restocked of them.",
+)
+@click.option(
+    "--repeats",
+    is_flag=True,
+    help="With --rate: some events of orders again, at once to hours later, as they were or of another time.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was sent as a JSON object.")
 @click.pass_context
 def produce(
@@ -84,12 +94,14 @@ def produce(
     users: int | None,
     poison: float | None,
     payments: bool,
+    products: bool,
+    repeats: bool,
     as_json: bool,
 ) -> int:
     """Send the lines of FILE to TOPIC, one JSON event each; or made-up traffic with --rate.
 
     Made up are visits and orders, for both inputs of the application or for TOPIC alone; with --payments
-    a third one.
+    and --products for these inputs, too.
 
     Without FILE, or with -, standard input is read to its end first. Every line is checked before
     any is sent: one that the application would refuse is named with its number, and nothing is
@@ -111,13 +123,19 @@ def produce(
     if compression is not None:
         settings = settings.model_copy(update={"kafka_compression": compression})
     if rate is not None:
-        from commands.producing import send_made_up
+        from commands.producing import now_ms, send_made_up
         from demo.generator import OrderGenerator
+        from demo.repeats import repeated
 
         number = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
-        generator = OrderGenerator(number, users or _USERS, poison or 0.0, payments=payments)
-        topics = _topics_made_up(topic, payments=payments)
-        work = send_made_up(settings, client, generator, topics, rate=rate, seconds=seconds)
+        generator = OrderGenerator(
+            number, users or _USERS, poison or 0.0, payments=payments, products=products
+        )
+        made_up = generator.records(now_ms)
+        if repeats:
+            made_up = repeated(made_up, now_ms, number)
+        topics = _topics_made_up(topic, payments=payments, products=products)
+        work = send_made_up(settings, client, made_up, topics, rate=rate, seconds=seconds)
         return run_to_end(_told(work, as_json=as_json), endless=seconds is None)
     if topic is None:
         raise click.UsageError("Missing argument 'TOPIC' (only --rate goes without)")
@@ -127,15 +145,17 @@ def produce(
     return run_to_end(_told(send_lines(settings, client, topic, lines, total), as_json=as_json))
 
 
-def _topics_made_up(topic: str | None, *, payments: bool) -> list[str]:
+def _topics_made_up(topic: str | None, *, payments: bool, products: bool) -> list[str]:
     """Return the inputs for which records are made up: all, or this one. Raises UsageError."""
-    from streams.topics import PAYMENTS
+    from streams.topics import PAYMENTS, PRODUCTS
     from streams.topology import TOPOLOGY
 
-    inputs = (*TOPOLOGY.inputs, PAYMENTS) if payments else TOPOLOGY.inputs
+    asked = {PAYMENTS: payments, PRODUCTS: products}
+    inputs = [*TOPOLOGY.inputs, *(each for each, is_asked in asked.items() if is_asked)]
     topics = [each.name for each in inputs if topic in {None, each.name}]
     if not topics:
-        hint = " without --payments" if topic == PAYMENTS.name else ""
+        more = {each.name for each in asked}
+        hint = f" without --{topic}" if topic in more else ""
         msg = f"--rate makes up records of the application's inputs, not of {topic}{hint}"
         raise click.UsageError(msg)
     return topics

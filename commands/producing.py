@@ -20,7 +20,7 @@ from streams.topology import GROUPS
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from demo.generator import OrderGenerator
+    from demo.generator import TopicKeyValue
     from streams.engine.definitions import Topic
 
 _TICK_S = 0.02
@@ -65,7 +65,7 @@ class Lines:
         if self._as_is:
             found = (f"line {line.number}: {line.fault}" for line in self if line.fault)
         else:
-            found = check.faults(self, time.time_ns() // 1_000_000)
+            found = check.faults(self, now_ms())
         named = list(islice(found, _NAMED_FAULTS))
         if named:
             more = sum(1 for _ in found)
@@ -98,10 +98,15 @@ async def send_lines(
         return await _outcome(sender, [topic], work(), total)
 
 
+def now_ms() -> int:
+    """Return the clock's time, ms since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
 async def send_made_up(
     settings: Settings,
     client: Mapping[str, Any],
-    generator: OrderGenerator,
+    made_up: Iterator[TopicKeyValue],
     topics: list[str],
     *,
     rate: int,
@@ -111,7 +116,6 @@ async def send_made_up(
     async with _sender(settings, client, topics) as sender:
 
         async def work() -> None:
-            made_up = generator.records(lambda: time.time_ns() // 1_000_000)
             records = (record for record in made_up if record[0] in topics)
             start_s, elapsed_s, sent = time.monotonic(), 0.0, 0
             while seconds is None or elapsed_s < seconds:

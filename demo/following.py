@@ -75,15 +75,24 @@ class OutputFollower(Follower):
         group: str,
         partitions: int,
         watched: Watched = MAIN_GROUP,
+        beside: Sequence[TopicPartition] = (),
     ) -> None:
+        """`beside` are partitions that are read as well."""
         self._group = group
         self._inputs = [TopicPartition(t, n) for t in watched.inputs for n in range(partitions)]
+        self.between = [TopicPartition(t, n) for t in watched.between for n in range(partitions)]
         self.followed = [TopicPartition(t, n) for t in watched.told for n in range(partitions)]
-        super().__init__(client, self.followed, wait_ms=100)
+        super().__init__(client, [*self.followed, *beside], wait_ms=100)
+        # What a transaction has written there may be committed before it can be read.
+        self._written = (
+            AIOKafkaConsumer(**client, isolation_level="read_uncommitted") if self.between else None
+        )
         self._admin = AIOKafkaAdminClient(**client)
 
     async def __aenter__(self) -> Self:
         await self._admin.start()
+        if self._written is not None:
+            await self._written.start()
         return await super().__aenter__()
 
     async def __aexit__(
@@ -93,16 +102,24 @@ class OutputFollower(Follower):
         trace: TracebackType | None,
     ) -> None:
         await super().__aexit__(kind, error, trace)
+        if self._written is not None:
+            await closed(self._written.stop())
         await closed(self._admin.close())
 
     async def standings(self) -> dict[TopicPartition, Standing]:
-        """Return how far the workers are in each input. Raises HeadraceError if Kafka is silent."""
+        """Return how far the workers are in each input, and in what they hand on among themselves.
+
+        What came there of inputs that are committed lies before the ends. Raises HeadraceError if Kafka
+        is silent.
+        """
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                ends = await self._consumer.end_offsets(self._inputs)
                 committed = await self._admin.list_consumer_group_offsets(
-                    self._group, partitions=self._inputs
+                    self._group, partitions=[*self._inputs, *self.between]
                 )
+                ends = await self._consumer.end_offsets(self._inputs)
+                if self._written is not None:
+                    ends |= await self._written.end_offsets(self.between)
         except (TimeoutError, KafkaError) as error:
             why = (
                 f"not within {_ANSWER_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else error

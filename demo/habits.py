@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 HOUR_MS = 3_600_000
 _BASKETS_PER_LEVEL = 512
@@ -14,8 +14,18 @@ _LEVEL_SHARES = (60, 28, 10, 2)
 _HOMES = ((b"US", b"USD"), (b"DE", b"EUR"), (b"GB", b"GBP"), (b"JP", b"JPY"), (b"BR", b"BRL"))
 _HOME_SHARES = (50, 30, 12, 5, 3)
 _GUEST_SHARE = 0.03
+COUNTS = (1, 1, 1, 2, 3)
+"""How many pieces people take."""
 _BUSY_HOURS = 6
 _BUSY_FACTOR = 4
+
+
+class Line(NamedTuple):
+    """So many pieces of a product, and what each costs."""
+
+    product: int
+    pieces: int
+    cents: int
 
 
 class Basket(NamedTuple):
@@ -24,6 +34,14 @@ class Basket(NamedTuple):
     amount: bytes
     """In the main unit: the sum of the items."""
     items: bytes
+    lines: Sequence[Line]
+
+
+class Shelf(Protocol):
+    """Where baskets are filled."""
+
+    def line(self, random: Random, most_cents: int) -> Line:
+        """Return a line of a basket, of whose product a piece costs that much at most."""
 
 
 @dataclass(slots=True)
@@ -43,18 +61,28 @@ class User:
     was_deleted: bool = False
     orders_left: int = 0
     """How many orders are still to come before they log in again."""
+    unsettled_until_ms: int = 0
+    """Event time before which they do not order: see Lateness.settles_ms."""
 
     def basket(self, random: Random) -> Basket:
         """Return one of the favourite baskets."""
         return self.level[self.first_favourite + int(random.random() * _FAVOURITE_BASKETS)]
 
 
+TESTER = User(b"tester", b"US", b"USD", (), 0, is_guest=True)
+"""Who is none of the crowd."""
+
+
 class Crowd:
     """All users. A few of them come often and most rarely (Zipf), each in some hours of the day most."""
 
-    def __init__(self, random: Random, count: int) -> None:
+    def __init__(self, random: Random, count: int, shelf: Shelf | None = None) -> None:
+        """Baskets have products of the shelf; without one, any, at any price."""
+        shelf = shelf or _AnyPrice()
         levels = random.choices(
-            [_baskets(random, most) for most in _MAX_UNIT_CENTS], weights=_LEVEL_SHARES, k=count
+            [_baskets(random, most, shelf) for most in _MAX_UNIT_CENTS],
+            weights=_LEVEL_SHARES,
+            k=count,
         )
         homes = random.choices(_HOMES, weights=_HOME_SHARES, k=count)
         self.users = [
@@ -93,26 +121,29 @@ class Crowd:
         )
 
 
-def _baskets(random: Random, max_unit_cents: int) -> list[Basket]:
-    baskets = [_basket(random, max_unit_cents) for _ in range(_BASKETS_PER_LEVEL)]
+class _AnyPrice:
+    """A shelf on which whatever there is costs something else each time."""
+
+    def line(self, random: Random, most_cents: int) -> Line:
+        product = random.randrange(1, 500)
+        return Line(product, random.choice(COUNTS), random.randint(99, most_cents))
+
+
+def _baskets(random: Random, max_unit_cents: int, shelf: Shelf) -> list[Basket]:
+    baskets = [_basket(random, max_unit_cents, shelf) for _ in range(_BASKETS_PER_LEVEL)]
     return baskets + baskets[:_FAVOURITE_BASKETS]  # favourites may begin at the last
 
 
-def _basket(random: Random, max_unit_cents: int) -> Basket:
-    lines = [
-        (
-            random.randrange(1, 500),
-            random.choice((1, 1, 1, 2, 3)),
-            random.randint(99, max_unit_cents),
-        )
-        for _ in range(random.choice((1, 1, 2, 2, 3)))
-    ]
+def _basket(random: Random, max_unit_cents: int, shelf: Shelf) -> Basket:
+    lines = [shelf.line(random, max_unit_cents) for _ in range(random.choice((1, 1, 2, 2, 3)))]
     items = b",".join(
-        b'{"product_id":"prod-%d","quantity":%d,"unit_price":%b}' % (product, count, _money(cents))
+        b'{"product_id":"prod-%d","quantity":%d,"unit_price":%b}' % (product, count, money(cents))
         for product, count, cents in lines
     )
-    return Basket(_money(sum(count * cents for _, count, cents in lines)), b"[" + items + b"]")
+    amount = sum(count * cents for _, count, cents in lines)
+    return Basket(money(amount), b"[" + items + b"]", lines)
 
 
-def _money(cents: int) -> bytes:
+def money(cents: int) -> bytes:
+    """Return an amount as JSON."""
     return b"%d.%02d" % divmod(cents, 100)

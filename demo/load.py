@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
@@ -14,14 +14,16 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from demo.closing import closed
 from demo.event_clock import EventClock
-from demo.generator import OrderGenerator, TopicKeyValue, partition_of
+from demo.generator import TopicKeyValue, partition_of
 from demo.pace import Pace
-from demo.poison import USERS, KeyValue
+from demo.poison import USERS, KeyValue, Poison
+from demo.traffic import Bell, Traffic
 
 _TICK_S = 0.02
 _MOST_A_TICK = 5_000
 _BATCH_BYTES = 262_144
 _REMEMBERED = 500_000  # a derived event that comes later than so many orders has no latency
+_RESENT = 250
 _ID_START = b'{"event_id":"'
 
 
@@ -54,21 +56,37 @@ class Load:
         self,
         client: Mapping[str, Any],
         partitions: int,
-        generator: OrderGenerator,
+        traffic: Traffic,
         event_clock: EventClock | None = None,
-        times: SendTimes | None = None,
     ) -> None:
-        """Event time is that of its clock, or the present; `times` notes the orders unless given."""
+        """Event time is that of its clock, or the present."""
         self.sent = 0
         self.seconds = 0.0
-        self.times = times or SendTimes()
+        self.times = SendTimes(traffic.answered)
+        self._traffic = traffic
+        self._client = client
         self._partitions = partitions
         self._event_clock = event_clock
-        self._records = generator.records(event_clock or now_ms, now_ms)
+        self._records = traffic.records(event_clock or now_ms, now_ms)
+        self.latest: dict[str, str] = {}
+        """What it has done of its own accord, by kind."""
+        self._last: deque[TopicKeyValue] = deque(maxlen=_RESENT)
+        self._opened_ms = 0
+        """Where the last part of a day began."""
+        self._restart_s = traffic.restarts_each_s
+        """When the producer restarts next."""
         self._ends: Counter[TopicPartition] = Counter()
         self._unacknowledged: set[asyncio.Future[Any]] = set()
-        self._producer = AIOKafkaProducer(
-            **client,
+        self._producer = self._new_producer()
+
+    @property
+    def poisons(self) -> Sequence[Poison]:
+        """Return the kinds of poison that there are for these inputs."""
+        return self._traffic.poisons
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **self._client,
             enable_idempotence=True,
             compression_type="lz4",
             max_batch_size=_BATCH_BYTES,
@@ -95,12 +113,15 @@ class Load:
 
     async def run(self, pace: Pace, seconds: float | None) -> None:
         """Send at this pace, for so long; returning proves that Kafka has them all."""
+        await self._open(pace)
         start = time.monotonic()
         while not pace.ended and (seconds is None or self.seconds < seconds):
             await asyncio.sleep(_TICK_S)
             self.seconds = time.monotonic() - start
             if seconds is not None:
                 self.seconds = min(self.seconds, seconds)
+            if not await self._may_send():
+                continue
             due = pace.take_due(self.seconds, _MOST_A_TICK)
             if self._event_clock is not None:
                 self._event_clock.go_on(due)
@@ -108,11 +129,58 @@ class Load:
             if self._event_clock is not None:
                 self._event_clock.sent(self._ends)
             self._raise_refused()
+            if self._restart_s is not None and self.seconds >= self._restart_s:
+                await self._restart()
+                self._restart_s += self._traffic.restarts_each_s or 0
         await asyncio.gather(*self._unacknowledged)
+
+    async def _open(self, pace: Pace) -> None:
+        """Send what is to be committed before anything else, and wait until it is."""
+        if self._event_clock is None or not self._traffic.opening:
+            return
+        await self._send(islice(self._records, self._traffic.opening))
+        self._event_clock.sent(self._ends)
+        self._event_clock.wait()
+        while self._event_clock.is_waiting and not pace.ended:
+            await asyncio.sleep(_TICK_S)
+            self._raise_refused()
+
+    async def _may_send(self) -> bool:
+        """Tell whether records may be sent; where a part of a day begins or ends, ring its bell, and wait."""
+        clock = self._event_clock
+        if clock is None:
+            return True
+        if clock.is_waiting:
+            return False
+        if clock.is_opening and self._opened_ms != clock():
+            self._opened_ms = clock()
+            await self._ring(clock, self._traffic.opens)
+        elif clock.is_closing:
+            await self._ring(clock, self._traffic.closes)
+        return not clock.is_waiting
+
+    async def _ring(self, clock: EventClock, bell: Bell | None) -> None:
+        """Send what a bell gives, and have all else wait until it is committed."""
+        if bell is not None:
+            await self._send(bell(clock(), self._partitions))
+            clock.sent(self._ends)
+        clock.wait()
+
+    async def _restart(self) -> None:
+        """Go on with another producer, which sends the last records again, as if in doubt about them."""
+        await self._producer.stop()
+        self._producer = self._new_producer()
+        await self._producer.start()
+        again = list(self._last)
+        await self._send(again)
+        self.latest["restart"] = (
+            f"RESENT {len(again)} records up to {self.seconds:.1f} s: a restart"
+        )
 
     async def _send(self, records: Iterable[TopicKeyValue]) -> None:
         by_partition: dict[tuple[str, int], list[KeyValue]] = {}
         for topic, key, value in records:
+            self._last.append((topic, key, value))
             at = topic, partition_of(key, self._partitions)
             by_partition.setdefault(at, []).append((key, value))
         # Who orders has registered before.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
@@ -34,14 +34,18 @@ class Look(NamedTuple):
         return max(0, count - count_before) / passed_s if passed_s > 0 else 0.0
 
 
-def flow_rows(flow: Flow, before: Look, now: Look) -> list[FlowRow]:
-    """Return a flow and what went through it between two looks."""
+def flow_rows(
+    flow: Flow, before: Look, now: Look, plain: Callable[[str], str] = str
+) -> list[FlowRow]:
+    """Return a flow and what went through it between two looks. Topics are called by `plain` names."""
     reads = tuple(topic.name for topic in flow.reads)
     keeps = flow.keeps.name if flow.keeps else None
     outputs = [topic.name for topic in flow.outputs]
+    # What flows hand on among themselves nobody downstream reads.
+    read = [output for output in outputs if plain(output) == output]
     first = FlowRow(
         name=flow.name,
-        reads=reads,
+        reads=tuple(map(plain, reads)),
         joins=tuple(table.name for table in flow.joins),
         keeps=keeps,
         emits=None,
@@ -55,9 +59,11 @@ def flow_rows(flow: Flow, before: Look, now: Look) -> list[FlowRow]:
     further = FlowRow("", (), (), None, None, None, None, None, None)
     return [
         (first if number == 0 else further)._replace(
-            emits=output,
-            out_per_s=now.per_s(before, before.seen[output], now.seen[output]),
-            out=now.seen[output],
+            emits=plain(output),
+            out_per_s=now.per_s(before, before.seen[output], now.seen[output])
+            if output in read
+            else None,
+            out=now.seen[output] if output in read else None,
         )
         for number, output in enumerate(outputs)
     ] or [first]

@@ -7,14 +7,16 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
 from demo.following import OutputFollower
 from demo.load import SendTimes
 from demo.oracle import parse
+from demo.panel import Sights
 from demo.texts import dead_letter_text, event_text, late_text
-from demo.watched import MAIN_GROUP, Watched
+from demo.watched import Watched
 
 _KEPT_LATENCIES = 200_000
 
@@ -31,7 +33,8 @@ class Observer(OutputFollower):
         client: Mapping[str, Any],
         partitions: int,
         times: SendTimes,
-        watched: Watched = MAIN_GROUP,
+        watched: Watched,
+        sights: Sights,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -41,9 +44,16 @@ class Observer(OutputFollower):
         self._new_latencies_ms: list[float] = []
         self._times = times
         self._watched = watched
-        super().__init__(client, watched.app_id, partitions, watched)
+        self._sights = sights
+        beside = [TopicPartition(t, n) for t in sights.reads for n in range(partitions)]
+        super().__init__(client, watched.app_id, partitions, watched, beside)
 
     def _take(self, topic: str, records: Sequence[Any]) -> None:
+        for record in records:
+            self._sights.see_record(topic, record)
+        self.latest.update(self._sights.news)
+        if topic in self._sights.reads:
+            return
         self.counts[topic] += len(records)
         now_s = time.monotonic()
         for record in records:
@@ -87,8 +97,8 @@ class Observer(OutputFollower):
 
     def _see_event(self, topic: str, event: Any, now_s: float) -> None:
         self.latest[topic] = event_text(event)
-        cause = event["causation_id"]  # what tells of a window has none
-        sent_s = self._times.take(cause) if cause else None
+        # What tells of a window has no cause; what is passed on need not be known by its cause.
+        sent_s = self._times.take(event["causation_id"] or event["event_id"])
         if sent_s is not None:
             self.latencies_ms.append((now_s - sent_s) * 1_000)
             self._new_latencies_ms.append((now_s - sent_s) * 1_000)

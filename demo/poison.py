@@ -11,6 +11,7 @@ Literals: TypeAlias = Mapping[str, bytes | None]
 
 USERS = topics.USERS.name
 ORDERS = topics.ORDERS.name
+PRODUCTS = topics.PRODUCTS.name
 LARGEST_SOURCE_BYTES = 1_048_400
 """Of key and value: a broker takes a record of this size, and little above it."""
 
@@ -252,6 +253,45 @@ POISONS: tuple[Poison, ...] = (
     *_OTHERS,
 )
 """All but what is too large: small enough for a generator to strew in."""
+
+
+def _product(label: str, verdict: str | None, event_type: str, /, **data: bytes | None) -> Poison:
+    """Return an event of a product, which has the user's id, some of whose data are as given."""
+
+    def make(subject: Subject) -> bytes:
+        about = _text(subject.user_id)
+        ahead_ms = _AHEAD_MS if verdict == "timestamp-ahead" else 0
+        literals: Literals = {
+            "event_id": _text(subject.order_id + b"-poison"),
+            "event_type": _text(event_type.encode()),
+            "aggregate_id": about,
+            "timestamp": b"%d" % (subject.time_ms + ahead_ms),
+            "data": _object({"product_id": about, **data}),
+        }
+        return _object(literals)
+
+    return _raw(PRODUCTS, f"products: {label}", verdict, make)
+
+
+def _of_another(subject: Subject) -> KeyValue:
+    """Return an event of a product under another's key."""
+    poison = _product("another's key", None, "product.viewed")
+    return subject.user_id + b"x", poison.make(subject)[1]
+
+
+PRODUCT_POISONS: tuple[Poison, ...] = (
+    _raw(PRODUCTS, "products: not JSON", "undecodable", lambda s: b"product " + s.user_id),
+    _product("stock below 0", "invalid-field", "product.stock.updated", stock=b"-1"),
+    _product("no stock", "invalid-field", "product.stock.updated"),
+    _product("stock with a fraction", "invalid-field", "product.created", stock=b"1.5"),
+    _product("three decimals", "invalid-field", "product.price.updated", price=b"1.999"),
+    _product("name a number", "invalid-field", "product.updated", name=b"1"),
+    _product("no product", "invalid-field", "product.viewed", product_id=None),
+    _product("ahead", "timestamp-ahead", "product.viewed"),
+    Poison("products: another's key", PRODUCTS, "key-mismatch", _of_another),
+    _product("unknown type", None, "product.dreamt_of"),
+    _raw(PRODUCTS, "products: tombstone", None, lambda _: None),
+)
 
 
 def padded_order(subject: Subject, source_bytes: int, amount: bytes = b"19.99") -> KeyValue:

@@ -51,6 +51,8 @@ class Verdict(NamedTuple):
     expected: Outcome
     actual: Outcome
     differences: list[str]
+    remarks: Sequence[str] = ()
+    """What else there is to say, in lines of the summary."""
 
 
 def topics_of(app_id: str, group: Watched = MAIN_GROUP) -> tuple[str, ...]:

@@ -67,17 +67,21 @@ class Report:
         late_are: str,
         seconds: float,
         latencies_ms: Sequence[float],
+        remarks: Sequence[str] = (),
     ) -> None:
         """Say what came of it all. The events are those that were read back."""
         derived = {topic: sum(map(len, found.values())) for topic, found in outcome.derived.items()}
         reasons = outcome.refused
+        rate = records / seconds if seconds else 0.0
         told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         _say("")
-        _say(f"records in    {records:,} in {seconds:.1f} s: {records / seconds:,.0f} a second")
+        _say(f"records in    {records:,} in {seconds:.1f} s: {rate:,.0f} a second")
         _say("derived       " + ", ".join(f"{count:,} in {t}" for t, count in derived.items()))
         _say(f"dead letters  {reasons.total():,}" + (f": {told}" if told else ""))
         _say(f"skipped       {skipped:,} (unknown event types, tombstones)")
         _say(f"late          {outcome.late:,} {late_are}")
+        for remark in remarks:
+            _say(remark)
         tables = (f"{len(rows):,} rows of {table}" for table, rows in outcome.tables.items())
         _say("tables        " + ", ".join(tables))
         _say(f"latency       {_latency(latencies_ms)}, from sent to seen by a reader downstream")

@@ -20,17 +20,16 @@ from config.kafka_client import kafka_client_options
 from config.settings import Settings
 from demo.changelogs import Changelogs
 from demo.ending import EndSignals
-from demo.event_clock import LATENESS, EventClock
-from demo.generator import LIFE_LIKE, OrderGenerator
-from demo.load import Load, SendTimes, now_ms
+from demo.event_clock import EventClock
+from demo.groups import GROUPS, Wanted
+from demo.load import Load, now_ms
 from demo.observer import Observer
 from demo.pace import Pace
-from demo.readback import Verdict, check, read_disk, read_topics, topics_of
+from demo.readback import Verdict, read_disk, read_topics, topics_of
 from demo.report import Reading, Report
 from demo.screen import Screen
 from demo.show import Show
-from demo.watched import APP_ID, MAIN_GROUP, WATCHED
-from demo.windows_check import check_windows
+from demo.watched import APP_ID, MAIN_GROUP
 from demo.workers import Workers
 from streams.broker import EmbeddedKafka
 from streams.engine.admin import partition_counts
@@ -126,21 +125,24 @@ class _Demo:
         self._settings = settings
         self._client = {**kafka_client_options(settings), "client_id": APP_ID}
         self._report = report
-        self._group = WATCHED[plan.group]
+        self._demo = GROUPS[plan.group]
+        self._group = self._demo.watched
+        self._sights = self._demo.sights()
         self._workers = Workers(folder, settings, self._group)
         self._pace = Pace(plan.rate)
-        self._event_clock = None if self._group is MAIN_GROUP else EventClock(now_ms)
+        course = self._demo.course
+        self._event_clock = None if course is None else EventClock(now_ms, course)
 
     async def run(self, ends: EndSignals, screen: Screen | None) -> Verdict:
         """Send records and check what came of them; without an end in the plan, never return."""
-        await refuse_used_topics(self._client, self._topics())
+        await refuse_used_topics(self._client, (*self._topics(), *self._group.between))
         self._report.note(f"starting the workers: {self._plan.workers} ...")
         try:
             for _ in range(self._plan.workers):
                 self._workers.start()
             partitions = await self._prepare()
             load = self._load(partitions)
-            observer = Observer(self._client, partitions, load.times, self._group)
+            observer = Observer(self._client, partitions, load.times, self._group, self._sights)
             async with observer, load:
                 await _alongside(
                     self._course(load, observer, partitions, ends, screen),
@@ -167,18 +169,11 @@ class _Demo:
         return topics_of(self._group.app_id, self._group)
 
     def _load(self, partitions: int) -> Load:
-        """Return what sends records; latency is from the event that something derived comes of at once."""
-        plan, clock = self._plan, self._event_clock
+        """Return what sends records."""
+        plan = self._plan
         seed = secrets.randbelow(1_000_000) if plan.seed is None else plan.seed
-        generator = OrderGenerator(
-            seed,
-            plan.users,
-            plan.poison,
-            payments=clock is not None,
-            lateness=LIFE_LIKE if clock is None else LATENESS,
-        )
-        times = SendTimes("-created" if clock is None else "-payment")
-        return Load(self._client, partitions, generator, clock, times)
+        traffic = self._demo.traffic(Wanted(seed, plan.users, plan.poison))
+        return Load(self._client, partitions, traffic, self._event_clock)
 
     async def _course(
         self,
@@ -191,7 +186,7 @@ class _Demo:
         """Wait for the workers, send, and wait until they have committed all of it."""
         tasks = await self._joined(observer)
         for worker in self._workers.all():
-            self._report.tasks(worker.label, tasks[worker.client_id])
+            self._report.tasks(worker.label, map(self._group.plain, tasks[worker.client_id]))
         work = self._sent_and_done(load, observer)
         if self._event_clock is not None:
             work = _alongside(work, self._follow_commits(self._event_clock, observer))
@@ -207,6 +202,7 @@ class _Demo:
                     changelogs=changelogs,
                     workers=self._workers,
                     watched=self._group,
+                    sights=self._sights,
                     event_clock=self._event_clock,
                 )
                 with ends.interrupt_means(self._pace.end):
@@ -215,13 +211,14 @@ class _Demo:
             await self._tell_once(load, observer)
 
     def _changelogs(self, partitions: int) -> Changelogs:
-        return Changelogs(self._client, self._group.app_id, partitions, self._group)
+        return Changelogs(self._client, partitions, self._group, self._sights)
 
     async def _follow_commits(self, clock: EventClock, observer: Observer) -> None:
         """Let event time go on as the workers do, without end."""
         while True:
             standings = await observer.standings()
-            clock.committed({tp: at.committed for tp, at in standings.items()})
+            offsets = {tp: at.committed for tp, at in standings.items()}
+            clock.committed(offsets, {tp: standings[tp] for tp in observer.between})
             await asyncio.sleep(_COMMITS_POLL_S)
 
     async def _joined(self, observer: Observer) -> dict[str, list[str]]:
@@ -271,14 +268,13 @@ class _Demo:
             lag=await observer.lag(),
             latencies_ms=observer.take_new_latencies_ms(),
         )
-        self._report.reading(reading, observer.latest)
+        self._report.reading(reading, {**observer.latest, **load.latest})
 
     async def _check(self, partitions: int, load: Load, observer: Observer) -> Verdict:
         group = self._group
         records = await read_topics(self._client, self._topics(), partitions)
         disk = read_disk(self._workers.data_folders(), partitions, group)
-        checked = check if group is MAIN_GROUP else check_windows
-        verdict = await asyncio.to_thread(checked, records, disk, group.app_id)
+        verdict = await asyncio.to_thread(self._demo.check, records, disk, group.app_id)
         if lost := load.sent - sum(len(r) for tp, r in records.items() if tp.topic in group.inputs):
             verdict.differences.insert(0, f"{lost} of the records sent are not in the topics")
         self._report.summary(
@@ -288,6 +284,7 @@ class _Demo:
             late_are=group.late_are,
             seconds=load.seconds,
             latencies_ms=list(observer.latencies_ms),
+            remarks=verdict.remarks,
         )
         if verdict.differences:
             self._report.different(verdict.differences)

@@ -15,21 +15,19 @@ from demo.load import Load
 from demo.looks import Look, flow_rows, waited_s
 from demo.observer import Observer
 from demo.pace import Pace
-from demo.poison import POISONS, Subject
+from demo.panel import Sights, counts
+from demo.poison import Subject
 from demo.report import news, quantile
 from demo.screen import Screen
 from demo.snapshot import EventRow, Latency, Snapshot, WorkerRow, WorkerState
 from demo.watched import MAIN_GROUP, Watched
 from demo.workers import Worker, Workers
-from streams.engine.definitions import Topology
 from streams.engine.layout import subtopologies
-from streams.topology import TOPOLOGY
 
 _LOOK_S = 0.5
 _LOOKS_A_RATE = 3  # a rate is that between the newest look and the last but one before it
 _KEPT_LOOKS = 240
 _KEPT_EVENTS = 100
-_TOP_USERS = 50
 _MESSAGE_S = 8.0
 _MOST_A_SECOND = 50_000
 
@@ -46,7 +44,8 @@ class Show:
         observer: Observer,
         changelogs: Changelogs,
         workers: Workers,
-        watched: Watched = MAIN_GROUP,
+        watched: Watched,
+        sights: Sights,
         event_clock: EventClock | None = None,
     ) -> None:
         self._planned_seconds = planned_seconds
@@ -56,6 +55,7 @@ class Show:
         self._changelogs = changelogs
         self._workers = workers
         self._watched = watched
+        self._sights = sights
         self._event_clock = event_clock
         self._looks: deque[Look] = deque(maxlen=_KEPT_LOOKS)
         self._in_per_s: deque[float] = deque(maxlen=_KEPT_LOOKS)
@@ -121,16 +121,16 @@ class Show:
 
     def _poisoned(self) -> str:
         self._bursts += 1
-        now_ms = time.time_ns() // 1_000_000
+        now_ms, poisons = time.time_ns() // 1_000_000, self._load.poisons
         subjects = [
             Subject(b"poison-%d-%d" % (self._bursts, number), b"user-%d" % number, now_ms)
-            for number in range(1, len(POISONS) + 1)
+            for number in range(1, len(poisons) + 1)
         ]
         self._pace.add_burst(
             (poison.topic, *poison.make(subject))
-            for poison, subject in zip(POISONS, subjects, strict=True)
+            for poison, subject in zip(poisons, subjects, strict=True)
         )
-        return f"{len(POISONS)} kinds of poison were sent, one record each"
+        return f"{len(poisons)} kinds of poison were sent, one record each"
 
     # -- what there is to see -------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class Show:
 
     def _take_event(self) -> None:
         """Take one of the newest events, another kind each time: a person can follow so many."""
-        if text := news(self._observer.latest, self._told):
+        if text := news({**self._observer.latest, **self._load.latest}, self._told):
             kind, _, said = text.partition(" ")
             self._events.appendleft(EventRow(kind, said.strip()))
 
@@ -178,13 +178,18 @@ class Show:
             lag_s=waited_s(self._looks),
             latency=self._latency,
             latency_p99_ms=tuple(self._p99_ms),
-            flows=[row for flow in watched.topology.flows for row in flow_rows(flow, before, look)],
+            flows=[
+                row
+                for flow in watched.topology.flows
+                for row in flow_rows(flow, before, look, watched.plain)
+            ],
             workers=[self._worker_row(worker) for worker in self._workers.all()],
-            users=self._changelogs.top_users.first(_TOP_USERS),
-            late=self._observer.late.most_common() if watched.late_records else None,
+            panels=[
+                *self._sights.panels(self._observer.late),
+                counts("dead letters", self._observer.reasons),
+            ],
             event_ms=self._event_clock() if self._event_clock else None,
             events=tuple(self._events),
-            dead_letters=self._observer.reasons.most_common(),
             message=self._message if time.monotonic() < self._message_until_s else "",
         )
 
@@ -194,7 +199,7 @@ class Show:
         return "paused" if self._pace.paused else "sending"
 
     def _worker_row(self, worker: Worker) -> WorkerRow:
-        tasks = tasks_of(self._tasks.get(worker.client_id, ()), self._watched.topology)
+        tasks = tasks_of(self._tasks.get(worker.client_id, ()), self._watched)
         if worker.killed:
             state = WorkerState.KILLED
         elif worker.client_id in self._tasks:
@@ -204,12 +209,12 @@ class Show:
         return WorkerRow(worker.number, worker.process.pid, state, tasks)
 
 
-def tasks_of(partitions: Sequence[str], topology: Topology = TOPOLOGY) -> tuple[str, ...]:
+def tasks_of(partitions: Sequence[str], watched: Watched = MAIN_GROUP) -> tuple[str, ...]:
     """Return the ids of the tasks that read these input partitions (`orders-3`)."""
     numbers = {int(partition.rpartition("-")[2]) for partition in partitions}
     return tuple(
-        subtopology.task_id(number)
-        for subtopology in subtopologies(topology)
+        watched.plain(subtopology.task_id(number))
+        for subtopology in subtopologies(watched.topology)
         for number in sorted(numbers)
         if f"{subtopology.inputs[0].name}-{number}" in partitions
     )

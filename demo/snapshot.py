@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from demo.panel import Panel
+
 
 class WorkerState(Enum):
     """Where a worker process is in its life; the value is the word for it."""
@@ -40,15 +42,6 @@ class WorkerRow(NamedTuple):
     pid: int
     state: WorkerState
     tasks: tuple[str, ...]
-
-
-class UserRow(NamedTuple):
-    """A row of the table `user_orders`."""
-
-    user: str
-    orders: int
-    amount_cents: int
-    vip: bool
 
 
 class EventRow(NamedTuple):
@@ -87,15 +80,11 @@ class Snapshot:
     latency_p99_ms: Sequence[float]
     flows: Sequence[FlowRow]
     workers: Sequence[WorkerRow]
-    users: Sequence[UserRow]
-    """The top ones, first the one who has spent most."""
-    late: Sequence[tuple[str, int]] | None = None
-    """Flow and count of late records, most frequent first; shown instead of users where there are such."""
+    panels: Sequence[Panel]
+    """What there is to see of the group, the most important first: as many as there is room for."""
     event_ms: int | None = None
     """Event time, where it is not that of the clock: ms since 1970 UTC."""
     events: Sequence[EventRow]
     """Newest first."""
-    dead_letters: Sequence[tuple[str, int]]
-    """Reason and count, most frequent first."""
     message: str
     """What the last key did, for a while."""

@@ -10,7 +10,10 @@ _DAY_MS = 86_400_000
 
 def event_text(event: Any) -> str:
     """Say what a derived event tells."""
-    return _TEXTS[event["event_type"]](event["data"])
+    told = _TEXTS.get(event["event_type"])
+    if told is not None:
+        return told(event["data"])
+    return f"PASSED {event['event_id']} of {event['data']['user_id']}"
 
 
 def dead_letter_text(headers: Mapping[str, str]) -> str:
@@ -68,6 +71,28 @@ def _stats(data: Any) -> str:
     return f"STATS {data['user_id']} {orders} in 5 min: {data['amount']:,.2f}"
 
 
+def _sold(data: Any) -> str:
+    units, buyers = _counted(data["units"], "piece"), _counted(data["buyers"], "buyer")
+    name = data.get("product_name") or data["product_id"]
+    return f"SOLD  {name}: {units} to {buyers} in 5 min: {data['revenue']:,.2f}"
+
+
+def _top(data: Any) -> str:
+    best = data["products"][0]
+    name = best["product_name"] or best["product_id"]
+    return f"TOP   {name} earned most in 5 min: {best['revenue']:,.2f}"
+
+
+def _stock_low(data: Any) -> str:
+    return f"LOW   {data['name'] or data['product_id']}: {data['stock']} left"
+
+
+def _worth(data: Any) -> str:
+    country = data["country"] or "unknown country"
+    orders = _counted(data["orders"], "order")
+    return f"WORTH {country}: half of {orders} of a day {data['p50']:,.2f} or less"
+
+
 _TEXTS: Mapping[str, Callable[[Any], str]] = {
     "order.high_value": _high,
     "user.vip_upgraded": _vip,
@@ -77,6 +102,10 @@ _TEXTS: Mapping[str, Callable[[Any], str]] = {
     "user.session_closed": _session,
     "user.spending_spike": _spike,
     "user.order_stats": _stats,
+    "product.sales": _sold,
+    "products.top": _top,
+    "product.stock_low": _stock_low,
+    "country.order_value_quantiles": _worth,
 }
 
 

@@ -10,7 +10,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from demo.snapshot import EventRow, FlowRow, Snapshot, UserRow, WorkerRow, WorkerState
+from demo.panel import Panel
+from demo.snapshot import EventRow, FlowRow, Snapshot, WorkerRow, WorkerState
 from demo.view_text import (
     FAINT,
     GREEN,
@@ -47,6 +48,13 @@ _KINDS = {
     "SPIKE": ("▲", ORANGE),
     "STATS": ("≡", SKY_BLUE),
     "LATE": ("◷", VERMILLION),
+    "SOLD": ("◆", SKY_BLUE),
+    "LOW": ("▼", ORANGE),
+    "TOP": ("★", GREEN),
+    "WORTH": ("≡", GREEN),
+    "PASSED": ("→", SKY_BLUE),
+    "TWICE": ("✂", ORANGE),
+    "RESENT": ("↻", GREEN),
 }
 _OTHER_KIND = ("•", PURPLE)
 _STATES = {
@@ -59,6 +67,9 @@ _CELL = 7
 _FLOW_WIDTHS = (17, 19, 22)  # inputs, flow, table; in line where there is room
 _OUTPUT_WIDTH = 22
 _FEWEST_ROWS = 3
+_ROWS_OF_A_THIRD_BAND = 6
+_MOST_NAMES = 2  # of a worker's tasks; with more, they are counted
+_BESIDE = 2  # panels: beside the workers, and beside the events
 
 
 @dataclass(frozen=True)
@@ -79,11 +90,22 @@ def _lines(now: Snapshot, width: int, height: int) -> list[Text]:
     wide = width >= sum(_FLOW_WIDTHS) + len(_FLOW_COLUMNS) * _CELL + _OUTPUT_WIDTH
     flows = [rule(_flows_title(now.event_ms), width, _cells(_FLOW_COLUMNS).lstrip())]
     flows += [_flow(row, width, wide=wide) for row in now.flows]
-    rest = max(0, height - len(head) - len(flows) - len(foot) - 2)
-    upper = max(_FEWEST_ROWS, min(max(len(now.workers), rest // 2), rest - _FEWEST_ROWS))
-    body = [*head, *flows, *_who(now, width, upper), *_what(now, width, max(0, rest - upper))]
-    filled = [*body, *[Text()] * height][: max(0, height - len(foot))]
+    bands = _bands(now, width, max(0, height - len(head) - len(flows) - len(foot)))
+    filled = [*head, *flows, *bands, *[Text()] * height][: max(0, height - len(foot))]
     return [fit(line, width) for line in [*filled, *foot]][:height]
+
+
+def _bands(now: Snapshot, width: int, height: int) -> list[Text]:
+    """Return workers and events, each beside a panel, and below these what else there is room for."""
+    panels = [*now.panels, *[Panel("", "", ())] * 2]
+    third = height // 3 if len(now.panels) > _BESIDE and height >= 3 * _ROWS_OF_A_THIRD_BAND else 0
+    rest = max(0, height - third - 2)
+    upper = max(_FEWEST_ROWS, min(max(len(now.workers), rest // 2), rest - _FEWEST_ROWS))
+    lower = max(0, rest - upper)
+    bands = [*_who(now, panels[0], width, upper), *_what(now, panels[1], width, lower)]
+    if third:
+        bands += _below(now.panels[_BESIDE:], width, third - 1)
+    return bands
 
 
 def _title(now: Snapshot, width: int) -> Text:
@@ -166,17 +188,12 @@ def _cells(texts: Sequence[str]) -> str:
     return "".join(right(text, _CELL) for text in texts)
 
 
-def _who(now: Snapshot, width: int, height: int) -> list[Text]:
-    """Return workers, and top users or late records, side by side, under their titles."""
+def _who(now: Snapshot, panel: Panel, width: int, height: int) -> list[Text]:
+    """Return workers and a panel, side by side, under their titles."""
     left_width = (width - 2) // 2
     workers = [rule("workers", left_width, _running(now.workers))]
     workers += among([_worker(row) for row in now.workers], height)
-    right_width = width - left_width - 2
-    if now.late is None:
-        others = [rule("top users", right_width, "orders      amount")]
-        others += [_user(row, right_width) for row in now.users[:height]]
-    else:
-        others = _counts("late records", now.late, right_width, height)
+    others = _panel(panel, width - left_width - 2, height)
     return _filled(beside(workers, others, left_width, width), height + 1)
 
 
@@ -202,24 +219,30 @@ def _tasks(row: WorkerRow) -> str:
         name, _, number = task.rpartition("-")
         numbers.setdefault(name, []).append(number)
     told = " ".join(f"{name}-{','.join(found)}" for name, found in numbers.items())
+    if len(numbers) > _MOST_NAMES:
+        told = f"{len(row.tasks)} tasks"
     if row.state is WorkerState.KILLED:
         return f"had {told}" if told else ""
     return told or ("no task" if row.state is WorkerState.UP else "")
 
 
-def _user(row: UserRow, width: int) -> Text:
-    vip = "★ VIP" if row.vip else ""
-    end = f"{vip:<5}{row.orders:>7,}{row.amount_cents / 100:>14,.2f}"
-    return Text.assemble(fit(Text(safe(row.user)), max(0, width - len(end) - 1)), " ", end)
-
-
-def _what(now: Snapshot, width: int, height: int) -> list[Text]:
-    """Return the last events and the dead letters side by side, under their titles."""
+def _what(now: Snapshot, panel: Panel, width: int, height: int) -> list[Text]:
+    """Return the last events and a panel side by side, under their titles."""
     left_width = (width - 2) * 2 // 3
     events = [rule("last events", left_width)]
     events += [_event(row) for row in now.events[:height]]
-    letters = _counts("dead letters", now.dead_letters, width - left_width - 2, height)
-    return _filled(beside(events, letters, left_width, width), height + 1)
+    others = _panel(panel, width - left_width - 2, height)
+    return _filled(beside(events, others, left_width, width), height + 1)
+
+
+def _below(panels: Sequence[Panel], width: int, height: int) -> list[Text]:
+    """Return the first two panels side by side, or one alone."""
+    first, *others = panels
+    if not others:
+        return _filled(_panel(first, width, height), height + 1)
+    left_width = (width - 2) // 2
+    right_ = _panel(others[0], width - left_width - 2, height)
+    return _filled(beside(_panel(first, left_width, height), right_, left_width, width), height + 1)
 
 
 def _event(row: EventRow) -> Text:
@@ -227,16 +250,15 @@ def _event(row: EventRow) -> Text:
     return Text.assemble((f"{symbol} {row.kind:<5} ", colour), safe(row.text))
 
 
-def _counts(title: str, counts: Sequence[tuple[str, int]], width: int, height: int) -> list[Text]:
-    """Return a title with the sum, and so many counts of what they are of."""
-    total = sum(count for _, count in counts)
-    rows = [_count(*row, width) for row in counts]
-    return [rule(title, width, f"{total:,}"), *among(rows, height)]
+def _panel(panel: Panel, width: int, height: int) -> list[Text]:
+    """Return a panel's title, and its rows as far as there is room."""
+    rows = [_row(*row, width) for row in panel.rows]
+    return [rule(panel.title, width, panel.end), *among(rows, height)]
 
 
-def _count(of: str, count: int, width: int) -> Text:
-    end = f"{count:,}"
-    return Text.assemble(fit(Text(safe(of)), max(0, width - len(end) - 1)), " ", end)
+def _row(left: str, end: str, width: int) -> Text:
+    room = max(0, width - cell_len(end) - 1)
+    return Text.assemble(fit(Text(safe(left)), room), " ", end)
 
 
 def _keys() -> Text:

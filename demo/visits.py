@@ -31,6 +31,8 @@ class Visit(NamedTuple):
 
     events: Sequence[bytes]
     orders: bool
+    tells_country: bool = False
+    """Whether an event says in which country the user is, or that they have left."""
 
 
 _STRAIGHT_TO_THE_ORDER = Visit((), orders=True)
@@ -74,8 +76,18 @@ class Visits:
             acts.append(self._change(user))
         user.is_registered, user.was_deleted = not leaves, leaves
         first_ms = time_ms - random.randrange(*self._before_order_ms)
-        events = [self._event(user, *act, first_ms + n * _STEP_MS) for n, act in enumerate(acts)]
-        return Visit(events, orders=not leaves)
+        events = [self._event(user.id, *act, first_ms + n * _STEP_MS) for n, act in enumerate(acts)]
+        tells_country = any(_tells_country(act) for act in acts)
+        return Visit(events, orders=not leaves, tells_country=tells_country)
+
+    def registration(self, user: User, time_ms: int) -> bytes:
+        """Return the event with which a user registers, who is to come later."""
+        user.is_registered = True
+        return self._event(user.id, b"registered", _profile(user), time_ms)
+
+    def login(self, user_id: bytes, time_ms: int) -> bytes:
+        """Return the event with which somebody logs in."""
+        return self._event(user_id, b"logged_in", self._device(), time_ms)
 
     def _device(self) -> bytes:
         chance = self._random.random()
@@ -95,9 +107,14 @@ class Visits:
             return b"updated", b',"changes":{"email":"%b@mail-%d.example"}' % (user.id, self._made)
         return b"password_changed", b""
 
-    def _event(self, user: User, name: bytes, data: bytes, time_ms: int) -> bytes:
+    def _event(self, user_id: bytes, name: bytes, data: bytes, time_ms: int) -> bytes:
         self._made += 1
-        return _EVENT % (self._prefix, self._made, name, user.id, time_ms, user.id, data)
+        return _EVENT % (self._prefix, self._made, name, user_id, time_ms, user_id, data)
+
+
+def _tells_country(act: tuple[bytes, bytes]) -> bool:
+    name, data = act
+    return name in (b"registered", b"deleted") or b'"country"' in data
 
 
 def _profile(user: User) -> bytes:

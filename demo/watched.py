@@ -3,9 +3,18 @@
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
-from demo.oracle import DERIVED, ORDERS, PAYMENTS, TABLES, USERS, WINDOWS_DERIVED
-from streams.engine.definitions import Topic, Topology
-from streams.topology import MAIN, TOPOLOGY, WINDOWS
+from demo.oracle import (
+    DERIVED,
+    ORDERS,
+    PAYMENTS,
+    PRODUCTS,
+    SALES_DERIVED,
+    TABLES,
+    USERS,
+    WINDOWS_DERIVED,
+)
+from streams.engine.definitions import RepartitionTopic, Topic, Topology
+from streams.topology import DEDUPLICATION, MAIN, SALES, TOPOLOGY, WINDOWS
 
 APP_ID: Final = "demo"
 
@@ -31,6 +40,17 @@ class Watched(NamedTuple):
     def dead_letters(self) -> str:
         """Return the topic of what is refused."""
         return self.topology.dead_letters
+
+    @property
+    def between(self) -> tuple[str, ...]:
+        """Return every topic through which the flows hand records on to others of the group."""
+        inputs = self.topology.inputs
+        return tuple(topic.name for topic in inputs if isinstance(topic, RepartitionTopic))
+
+    def plain(self, name: str) -> str:
+        """Return what streams/topology.py calls a topic, or what follows its name in that of a task."""
+        own = f"{self.app_id}-"
+        return name.removeprefix(own).replace("-repartition", "") if name.startswith(own) else name
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -72,4 +92,23 @@ WINDOWS_GROUP: Final = Watched(
     WINDOWS.late_records,
     "late records, one for each window that had closed",
 )
-WATCHED: Final = {group.name: group for group in (MAIN_GROUP, WINDOWS_GROUP)}
+SALES_GROUP: Final = Watched(
+    "sales",
+    f"{APP_ID}-sales",
+    SALES.of(f"{APP_ID}-sales"),
+    _known(SALES.inputs, (USERS, ORDERS, PRODUCTS)),
+    _known(_outputs(SALES), SALES_DERIVED),
+    tuple(table.name for table in SALES.tables),
+    SALES.late_records,
+    "late records, of which there are to be none",
+)
+DEDUPLICATION_GROUP: Final = Watched(
+    "deduplication",
+    f"{APP_ID}-deduplication",
+    DEDUPLICATION,
+    (ORDERS,),
+    ("orders-deduplicated",),
+    tuple(table.name for table in DEDUPLICATION.tables),
+    DEDUPLICATION.late_records,
+    "late records",
+)

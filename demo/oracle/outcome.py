@@ -110,7 +110,7 @@ def diff(expected: Outcome, actual: Outcome) -> list[str]:
         wanted, found = expected.derived.get(topic, {}), actual.derived.get(topic, {})
         for partition in sorted({*wanted, *found}):
             where = f"{topic}[{partition}]"
-            lines += _diff_events(where, wanted.get(partition, []), found.get(partition, []))
+            lines += diff_events(where, wanted.get(partition, []), found.get(partition, []))
     lines += diff_letters(expected.dead_letters, actual.dead_letters)
     if expected.skipped != actual.skipped:
         lines.append(
@@ -134,7 +134,8 @@ def diff_rows(table: str, expected: Rows, actual: Rows) -> list[str]:
     ]
 
 
-def _diff_events(where: str, expected: list[Derived], actual: list[Derived]) -> list[str]:
+def diff_events(where: str, expected: list[Derived], actual: list[Derived]) -> list[str]:
+    """Return a line for each place at which another event, or none, is there."""
     lines = []
     for number, (wanted, found) in enumerate(zip(expected, actual, strict=False)):
         if wanted.event != found.event:

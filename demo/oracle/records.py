@@ -14,6 +14,7 @@ Json: TypeAlias = dict[str, Any]
 USERS = "users"
 ORDERS = "orders"
 PAYMENTS = "payments"
+PRODUCTS = "products"
 
 MAX_AMOUNT = Decimal(10**13)
 MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999
@@ -83,7 +84,7 @@ def judge(topic: str, source: Source, max_ahead_ms: int) -> Json | str | None:
     event = _event(source.value, _DATA[topic])
     if event is None or isinstance(event, str):
         return event
-    if source.key != event["data"]["user_id"].encode():
+    if source.key != event["data"][_KEYS[topic]].encode():
         return "key-mismatch"
     if source.kafka_time_ms >= 0 and event["timestamp"] - source.kafka_time_ms > max_ahead_ms:
         return "timestamp-ahead"
@@ -300,11 +301,27 @@ _OF_PAYMENTS: dict[str, _Fields] = {
     "payment.completed": _OF_A_PAYMENT,
     "payment.failed": {**_OF_A_PAYMENT, "reason": _Field(_text)},
 }
+_OF_A_PRODUCT: _Fields = {"product_id": _REQUIRED_TEXT}
+_OF_PRODUCTS: dict[str, _Fields] = {
+    "product.created": {
+        **_OF_A_PRODUCT,
+        "name": _Field(_text),
+        "price": _Field(_amount),
+        "stock": _Field(_count),
+    },
+    "product.updated": {**_OF_A_PRODUCT, "name": _Field(_text)},
+    "product.stock.updated": {**_OF_A_PRODUCT, "stock": _Field(_count, required=True)},
+    "product.price.updated": {**_OF_A_PRODUCT, "price": _Field(_amount, required=True)},
+    "product.viewed": _OF_A_PRODUCT,
+}
 _DATA: dict[str, dict[str, _Fields]] = {
     USERS: _OF_USERS,
     ORDERS: _OF_ORDERS,
     PAYMENTS: _OF_PAYMENTS,
+    PRODUCTS: _OF_PRODUCTS,
 }
+_KEYS = {USERS: "user_id", ORDERS: "user_id", PAYMENTS: "user_id", PRODUCTS: "product_id"}
+"""The field that a record's key must be."""
 
 
 def _fields(document: Json, listed: _Fields) -> Json:

@@ -61,7 +61,7 @@ def diff_windows(expected: WindowsOutcome, actual: WindowsOutcome) -> list[str]:
         for partition in sorted({*wanted, *found}):
             where = f"{topic}[{partition}]"
             lines += _diff_events(where, wanted.get(partition, []), found.get(partition, []))
-    lines += _diff_late(expected.late, actual.late)
+    lines += diff_late(expected.late, actual.late)
     lines += diff_letters(expected.dead_letters, actual.dead_letters)
     return lines
 
@@ -85,7 +85,8 @@ def _plain(number: Decimal) -> int | str:
     return int(number) if number == number.to_integral_value() else str(number.normalize())
 
 
-def _diff_late(expected: Iterable[Late], actual: list[Late]) -> list[str]:
+def diff_late(expected: Iterable[Late], actual: list[Late]) -> list[str]:
+    """Return a line for each late record that is there alone, more than once, or late by another time."""
     wanted = {late.what: late for late in expected}
     found = {late.what: late for late in actual}
     lines = [f"late-records: missing {what}" for what in sorted(wanted.keys() - found.keys())]

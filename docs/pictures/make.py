@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script, in no package
-"""Makes the pictures beside it of a demo that really runs: `.venv/bin/python docs/pictures/make.py`."""
+"""Makes the pictures beside it of demos that run: `.venv/bin/python docs/pictures/make.py [GROUP ...]`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ _WIDTH, _HEIGHT = 104, 30
 _FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _POISON_AT_S, _PICTURE_AT_S = 8, 20
 _WINDOWS_PICTURE_AT_S = 45  # sessions and unpaid orders take 21 s to close
+_SALES_PICTURE_AT_S = 40  # three days have ended
 _LAG_TO_SEE_S = 2.5
 
 
@@ -68,14 +69,26 @@ def _main_story(hit: Hit) -> Story:
         yield
 
 
-def _windows_story(hit: Hit) -> Story:
-    now = yield
-    while now.seconds < _WINDOWS_PICTURE_AT_S:
+def _story(at_s: float, name: str) -> Callable[[Hit], Story]:
+    """Return the story of one picture."""
+
+    def story(hit: Hit) -> Story:
         now = yield
-    _take(now, "demo-windows.svg")
-    hit(Do.END)
-    while True:
-        yield
+        while now.seconds < at_s:
+            now = yield
+        _take(now, name)
+        hit(Do.END)
+        while True:
+            yield
+
+    return story
+
+
+_STORIES: dict[str, Callable[[Hit], Story]] = {
+    "main": _main_story,
+    "windows": _story(_WINDOWS_PICTURE_AT_S, "demo-windows.svg"),
+    "sales": _story(_SALES_PICTURE_AT_S, "demo-sales.svg"),
+}
 
 
 def _take(now: Snapshot, name: str) -> None:
@@ -101,7 +114,6 @@ if __name__ == "__main__":
     ends = EndSignals()
     ends.install()
     settings = load_settings()
-    sys.exit(
-        run_demo(Plan(seed=4), settings, ends, Camera(_main_story))
-        or run_demo(Plan(seed=4, group="windows"), settings, ends, Camera(_windows_story))
-    )
+    for group in sys.argv[1:] or _STORIES:
+        if run_demo(Plan(seed=4, group=group), settings, ends, Camera(_STORIES[group])):
+            sys.exit(1)

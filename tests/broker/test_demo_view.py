@@ -152,6 +152,40 @@ def test_windows_close_while_one_looks_and_a_kill_changes_nothing_of_them(
     assert " 0 in " not in told
 
 
+def test_sales_are_told_and_checked_though_a_worker_is_killed(
+    start: Callable[..., OnTerminal],
+) -> None:
+    demo = start("--group", "sales", "--seconds", "90", "--rate", "400", "--users", "300")
+    at = demo.wait_for("2 of 2 up", demo.wait_for(OTHER_SCREEN))
+    at = demo.wait_for("SOLD", at)
+    demo.type("kp")
+    at = demo.wait_for("1 of 2 up", demo.wait_for("kinds of poison were sent", at))
+    at = demo.wait_for("WORTH", demo.wait_for("LOW", at))
+    demo.type("q")
+    demo.wait_for("ending", at)
+    told, status = demo.end()
+    assert "everything that came out equals the plain-Python oracle" in told
+    assert status == 0
+    assert "late          0 late records" in told
+    assert " 0 in " not in told
+
+
+def test_repeats_are_left_out_though_workers_are_killed_and_the_producer_restarts(
+    start: Callable[..., OnTerminal],
+) -> None:
+    demo = start("--group", "deduplication", "--seconds", "90", "--rate", "400")
+    at = demo.wait_for("2 of 2 up", demo.wait_for(OTHER_SCREEN))
+    at = demo.wait_for("TWICE", demo.wait_for("RESENT", at))
+    demo.type("k")
+    at = demo.wait_for("1 of 2 up", demo.wait_for("was killed with kill -9", at))
+    at = demo.wait_for("RESENT", demo.wait_for("orders-0,1,2,3", at))
+    demo.type("q")
+    demo.wait_for("ending", at)
+    told, status = demo.end()
+    assert "everything that came out equals the plain-Python oracle" in told
+    assert status == 0
+
+
 def test_ctrl_c_ends_it_with_the_check_and_a_signal_s_status(
     start: Callable[..., OnTerminal],
 ) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from decimal import Decimal
-from itertools import islice, product
+from itertools import islice, pairwise, product
 from random import Random
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from demo.generator import OrderGenerator, partition_of
 from demo.habits import Crowd
 from demo.oracle import DeadLetter, Source, expect, judge
-from demo.poison import ODDITIES, OVERSIZED, POISONS, Oddity, Poison, Subject
+from demo.poison import ODDITIES, OVERSIZED, POISONS, PRODUCT_POISONS, Oddity, Poison, Subject
 from demo.visits import Visits
 from tests.unit.wire import HOUR_MS, NOW_MS
 
@@ -176,7 +176,7 @@ def test_users_order_what_they_like_again() -> None:
     assert len({str(data["items"]) for data in created if data["user_id"] == most}) <= 24
 
 
-@pytest.mark.parametrize("poison", POISONS, ids=lambda poison: poison.name)
+@pytest.mark.parametrize("poison", [*POISONS, *PRODUCT_POISONS], ids=lambda poison: poison.name)
 def test_each_poison_does_what_it_says(poison: Poison) -> None:
     made = poison.make(Subject(b"o-1", b"ada", NOW_MS))
     assert outcome(poison.topic, *made) == (poison.reason or "skipped")
@@ -268,6 +268,66 @@ def test_most_orders_are_paid_some_at_the_second_try_some_late_and_some_never() 
     assert 0.05 < len(refused & paid.keys()) / len(paid) < 0.15
     waits_ms = [paid[order_id] - ordered[order_id] for order_id in old if order_id in paid]
     assert 0.01 < sum(wait_ms > HOUR_MS / 2 for wait_ms in waits_ms) / len(waits_ms) < 0.15
+
+
+# --- products -------------------------------------------------------------------------------------
+
+
+def test_products_come_first_and_their_names_never_change() -> None:
+    made = clocked(MANY, products=True)
+    assert clocked(MANY, products=True) == made
+    opening = OrderGenerator(seed=7, products=True).opening
+    assert {(topic, outcome(topic, key, value)) for topic, key, value in made[:opening]} == {
+        ("products", "event")
+    }
+    created = [json.loads(value or b"")["data"] for _, _, value in made[:opening]]
+    assert len({data["name"] for data in created}) == opening
+    assert all(data["price"] > 0 and data["stock"] > 0 for data in created)
+    told = [json.loads(value or b"") for topic, _, value in made[opening:] if topic == "products"]
+    assert Counter(event["event_type"] for event in told).keys() == {
+        "product.viewed",
+        "product.stock.updated",
+        "product.price.updated",
+    }
+    known = {data["product_id"] for data in created}
+    assert {event["data"]["product_id"] for event in told} <= known
+
+
+def test_orders_are_of_products_that_there_are_and_a_few_sell_best() -> None:
+    made = clocked(MANY, products=True)
+    prices = {}
+    sold: Counter[str] = Counter()
+    for _, _, value in made:
+        event = json.loads(value or b"", parse_float=Decimal)
+        data = event["data"]
+        if event["event_type"] == "product.created":
+            prices[data["product_id"]] = data["price"]
+        elif event["event_type"] == "order.created":
+            for item in data["items"]:
+                assert item["unit_price"] == prices[item["product_id"]]
+                sold[item["product_id"]] += item["quantity"]
+    assert len(sold) > 80
+    best = sum(count for _, count in sold.most_common(6))
+    assert best > 0.3 * sold.total()
+
+
+def test_stock_goes_down_and_up_again() -> None:
+    stocks: dict[str, list[int]] = {}
+    for topic, _, value in clocked(3 * MANY, products=True):
+        data = json.loads(value or b"")["data"]
+        if topic == "products" and "stock" in data:
+            stocks.setdefault(data["product_id"], []).append(data["stock"])
+    assert sum(min(told) < 10 for told in stocks.values()) > 5
+    restocked = [told for told in stocks.values() if any(b > a for a, b in pairwise(told))]
+    assert len(restocked) > 5
+    assert all(stock >= 0 for told in stocks.values() for stock in told)
+
+
+def test_with_poison_some_items_are_none_and_products_are_poisoned_too() -> None:
+    made = clocked(MANY, products=True, poison_share=0.2)
+    assert any(b'"quantity":-' in (value or b"") for topic, _, value in made if topic == "orders")
+    refused = {outcome(*record) for record in made if record[0] == "products"}
+    assert refused >= {"event", "undecodable", "invalid-field", "key-mismatch", "skipped"}
 
 
 def test_poison_is_made_by_the_clock_of_kafkas_timestamps() -> None:

@@ -207,6 +207,16 @@ class TestRate:
         sent = {json.loads(record.value)["event_type"] for record in records_of(client, "payments")}
         assert sent <= {"payment.completed", "payment.failed"}
 
+    def test_asked_to_it_makes_up_products_and_repeats(
+        self, headrace: Headrace, client: dict[str, Any]
+    ) -> None:
+        assert headrace("topics", "create", "products").status == 0
+        args = ("--products", "--repeats", "--rate", "1000", "--seconds", "1", "--json")
+        outcome = json.loads(headrace("produce", *args).out)
+        assert outcome["topics"] == ["users", "orders", "products"]
+        [first, *_] = records_of(client, "products")
+        assert json.loads(first.value)["event_type"] == "product.created"
+
     @pytest.mark.parametrize(
         ("more", "number", "status"),
         [((), signal.SIGINT, 0), (("--seconds", "60"), signal.SIGTERM, 143)],

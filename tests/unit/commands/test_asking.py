@@ -79,6 +79,8 @@ def test_without_kafka_brokers_it_is_refused_in_one_line(
         ["produce", "elsewhere", "--rate", "1"],
         ["produce", "payments", "--rate", "1"],
         ["produce", "orders", "--payments"],
+        ["produce", "products", "--rate", "1"],
+        ["produce", "orders", "--repeats"],
         ["topics", "tail", "orders", "--last", "1", "--from-beginning"],
         ["dead-letters", "show", "orders"],
         ["dead-letters", "list", "--reason", "bad-luck"],

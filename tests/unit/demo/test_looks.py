@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 from aiokafka import TopicPartition
 
-from demo.changelogs import TopUsers
 from demo.following import Standing
 from demo.looks import Look, flow_rows, waited_s
 from demo.show import tasks_of
-from demo.snapshot import UserRow
+from demo.sights import TopUsers, UserRow
+from demo.watched import SALES_GROUP
 from streams.topology import TOPOLOGY, WINDOWS
 
 P0, P1 = TopicPartition("orders", 0), TopicPartition("orders", 1)
@@ -74,6 +74,21 @@ def test_each_further_output_of_a_flow_has_a_row_of_its_own() -> None:
 def test_a_worker_s_partitions_are_told_as_its_tasks() -> None:
     assert tasks_of(["orders-10", "orders-2", "users-10", "users-2"]) == ("orders-2", "orders-10")
     assert tasks_of([]) == ()
+
+
+def test_topics_by_which_flows_hand_on_are_called_what_the_topology_calls_them() -> None:
+    own = "demo-sales-order-lines-repartition"
+    tasks = tasks_of([f"{own}-3", "orders-1", "users-1"], SALES_GROUP)
+    assert tasks == ("order-lines-3", "orders-1")
+    at = look(0, {TopicPartition(own, 0): Standing(0, 0)})
+    rows = {
+        flow.name: flow_rows(flow, at, at, SALES_GROUP.plain)[0]
+        for flow in SALES_GROUP.topology.flows
+    }
+    assert rows["product_sales"].reads == ("order-lines",)
+    assert rows["order_lines"].emits == "order-lines"
+    assert (rows["order_lines"].out_per_s, rows["order_lines"].out) == (None, None)
+    assert rows["product_sales"].out == 0
 
 
 def test_the_top_users_are_those_who_have_spent_most_however_many_there_are() -> None:

@@ -10,18 +10,19 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from demo.panel import Panel
 from demo.snapshot import (
     EventRow,
     FlowRow,
     Latency,
     Snapshot,
-    UserRow,
     WorkerRow,
     WorkerState,
 )
 from demo.view import View
 from demo.view_text import curve, short
 
+DEAD_LETTERS = Panel("dead letters", "19", [("invalid-field", "12"), ("undecodable", "7")])
 SNAPSHOT = Snapshot(
     seconds=12.3,
     planned_seconds=30,
@@ -44,14 +45,16 @@ SNAPSHOT = Snapshot(
         WorkerRow(2, 4_712, WorkerState.KILLED, ("orders-3",)),
         WorkerRow(3, 4_713, WorkerState.STARTING, ()),
     ),
-    users=(UserRow("ada", 2_049, 61_192_201, vip=True), UserRow("bob", 3, 999, vip=False)),
+    panels=(
+        Panel("top users", "orders", [("ada", "★ VIP  2,049    611,922.01"), ("bob", "9.99")]),
+        DEAD_LETTERS,
+    ),
     events=(
         EventRow("HIGH", "ada 1,791.40 USD"),
         EventRow("VIP", "ada at the 10th order"),
         EventRow("DEAD", "orders-1@1174"),
         EventRow("ORDER", "o-7 of bob"),
     ),
-    dead_letters=(("invalid-field", 12), ("undecodable", 7)),
     message="worker-2 was killed",
 )
 TOLD = (
@@ -112,7 +115,10 @@ WINDOWS = replace(
         FlowRow("", (), (), None, "unpaid-orders", None, None, 7, 99),
     ),
     events=(EventRow("SESSION", "ada 1.0 min"), EventRow("PAID", "o-1 of ada")),
-    late=(("order_stats", 82), ("user_sessions", 18)),
+    panels=(
+        Panel("late records", "100", [("order_stats", "82"), ("user_sessions", "18")]),
+        DEAD_LETTERS,
+    ),
     event_ms=1_763_715_600_000,
 )
 TOLD_OF_WINDOWS = (
@@ -128,7 +134,26 @@ def test_it_shows_each_output_of_a_flow_and_late_records_where_there_are_such(
 ) -> None:
     text = words(printed(WINDOWS, width, height))
     assert [told for told in TOLD_OF_WINDOWS if words(told) not in text] == []
-    assert "top users" not in text
+
+
+def test_what_there_is_no_room_for_beside_workers_and_events_stands_below_them() -> None:
+    more = (Panel("low stock", "1", [("oak chair", "3")]), Panel("fourth", "", [("a", "b")]))
+    snapshot = replace(SNAPSHOT, panels=(*SNAPSHOT.panels, *more))
+    low, high = printed(snapshot, 80, 24), printed(snapshot, 80, 40)
+    assert "dead letters" in low
+    assert "low stock" not in low
+    assert all(
+        told in words(high) for told in ("dead letters", "low stock", "oak chair 3", "fourth")
+    )
+    three = printed(replace(snapshot, panels=snapshot.panels[:3]), 80, 40)
+    assert "oak chair" in three
+    assert "fourth" not in three
+
+
+def test_a_worker_with_tasks_of_many_names_has_their_number() -> None:
+    tasks = ("orders-0", "order-lines-0", "products-0", "products-1")
+    rows = (WorkerRow(1, 4_711, WorkerState.KILLED, tasks),)
+    assert "had 4 tasks" in printed(replace(SNAPSHOT, workers=rows), 80, 24)
 
 
 def test_keys_are_shown_however_low_the_screen_is() -> None:
@@ -156,9 +181,8 @@ def test_before_anything_has_happened_it_shows_nothing_of_it() -> None:
         latency_p99_ms=(),
         flows=(),
         workers=(),
-        users=(),
+        panels=(),
         events=(),
-        dead_letters=(),
         message="",
     )
     text = words(printed(empty, 80, 24))
@@ -174,9 +198,8 @@ def test_before_anything_has_happened_it_shows_nothing_of_it() -> None:
 def test_a_key_that_looks_like_markup_or_steers_a_terminal_is_text(name: str) -> None:
     snapshot = replace(
         SNAPSHOT,
-        users=(UserRow(name, 1, 100, vip=False),),
+        panels=(Panel("top users", "", [(name, "1")]), Panel("dead letters", "", [(name, "1")])),
         events=(EventRow("VIP", name),),
-        dead_letters=((name, 1),),
         message=name,
     )
     text = printed(snapshot, 140, 30)
@@ -188,8 +211,9 @@ def test_a_key_that_looks_like_markup_or_steers_a_terminal_is_text(name: str) ->
 
 def test_what_does_not_fit_is_counted() -> None:
     workers = tuple(WorkerRow(n, 4_000 + n, WorkerState.UP, ()) for n in range(1, 17))
-    reasons = tuple((f"reason-{n}", 100 - n) for n in range(40))
-    text = printed(replace(SNAPSHOT, workers=workers, dead_letters=reasons), 80, 24)
+    reasons = Panel("dead letters", "", [(f"reason-{n}", "1") for n in range(40)])
+    panels = (SNAPSHOT.panels[0], reasons)
+    text = printed(replace(SNAPSHOT, workers=workers, panels=panels), 80, 24)
     assert "16 of 16 up" in text
     assert text.count("... and ") == 2
 
