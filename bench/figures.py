@@ -68,6 +68,23 @@ def profile(seen: Sequence[Observation], total: int) -> list[float]:
     return rates
 
 
+def least_done(seen: Sequence[Observation], between: Sequence[dict[str, int]]) -> list[Observation]:
+    """Return how far a system was whose work goes through topics in between, in events of the input.
+
+    `between` has what was committed of each of those at each look, and at the last look all of it: how
+    many records an event becomes there is told by the whole.
+    """
+    total = seen[-1].committed
+    ends = {"": total} | between[-1]
+
+    def done_by(look: Observation, of_look: dict[str, int]) -> int:
+        done = {"": look.committed} | of_look
+        return round(total * min(done.get(topic, 0) / end for topic, end in ends.items() if end))
+
+    looks = zip(seen, between, strict=True)
+    return [look._replace(committed=done_by(look, of_look)) for look, of_look in looks]
+
+
 def percentile(ascending: Sequence[float], share: float) -> float:
     """Return the nearest-rank percentile: the smallest value that `share` of all are not above.
 
