@@ -161,10 +161,11 @@ def _pair(joined: Joined[int, int]) -> Result:
 def main(name: str) -> None:
     """Run a worker of the kind of this name until SIGTERM."""
     kind = next(kind for kind in KINDS if kind.name == name)
-    run_worker(Topology(_flows(kind), dead_letters="dead-letters"))
+    run_worker(Topology(flows(kind), dead_letters="dead-letters"))
 
 
-def _flows(kind: Kind) -> tuple[Flow, ...]:
+def flows(kind: Kind) -> tuple[Flow, ...]:
+    """Return the flows of a kind."""
     match kind.operator:
         case "tumbling" | "hopping":
             return (_declared_flow(kind) if kind.is_declared else _panes_flow(kind),)
