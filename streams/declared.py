@@ -75,6 +75,7 @@ class Stream(Generic[E]):
     """What all of the topic's events are asked that are to go on, as long as they are nothing else."""
     steps: tuple[_Step, ...] = ()
     joins: tuple[Table[Any], ...] = ()
+    global_tables: tuple[Table[Any], ...] = ()
     before: tuple[Flow, ...] = ()
     """The flows that bring the events to the topic."""
 
@@ -106,15 +107,19 @@ class Stream(Generic[E]):
         Without a row an inner join leaves the event out, a left one gives None. Another flow of the group
         keeps the table, from another topic with the same keys.
         """
+        return replace(self._joined(table, make, key, kind), joins=(*self.joins, table))
 
-        def joined(events: Iterable[E], parts: _Parts) -> Iterator[F]:
-            rows = parts[table.name]
-            for event in events:
-                row = rows.get(key(event))
-                if row is not None or kind == "left":
-                    yield make(event, row)
-
-        return replace(self._then(joined), joins=(*self.joins, table))
+    def look_up(
+        self,
+        table: Table[V],
+        make: Callable[[E, V | None], F],
+        *,
+        key: Callable[[E], Any],
+        kind: Literal["inner", "left"] = "inner",
+    ) -> "Stream[F]":
+        """Do what `join` does, with a global table: by any key, and with the row that is there now."""
+        made = self._joined(table, make, key, kind)
+        return replace(made, global_tables=(*self.global_tables, table))
 
     def key_by(self, topic: RepartitionTopic, event_type: type[F]) -> "Stream[F]":
         """Send the events on by the key of a repartition topic, which holds their type.
@@ -137,17 +142,41 @@ class Stream(Generic[E]):
         """Send the events to a topic, in a flow of this name; return it and those before it."""
         steps: list[_Step] = [_each(_filter(keep)) for keep in self.keeps]
         steps += self.steps
-        joins = self.joins
+        tables = (*self.joins, *self.global_tables)
 
         def rule(events: Iterable[E], *parts: Any) -> Iterable[Any]:
-            by_name = {table.name: part for table, part in zip(joins, parts, strict=True)}
+            by_name = {table.name: part for table, part in zip(tables, parts, strict=True)}
             made: Iterable[Any] = events
             for step in steps:
                 made = step(made, by_name)
             return made
 
-        register = _agent(name, self.topic, self.event_type, rule, joins)
-        return (*self.before, Flow(register, name, (self.topic,), joins=joins, emits=topic))
+        register = _agent(name, self.topic, self.event_type, rule, tables)
+        flow = Flow(
+            register,
+            name,
+            (self.topic,),
+            joins=self.joins,
+            emits=topic,
+            global_tables=self.global_tables,
+        )
+        return (*self.before, flow)
+
+    def _joined(
+        self,
+        table: Table[Any],
+        make: Callable[[Any, Any], Any],
+        key: Callable[[Any], Any],
+        kind: Literal["inner", "left"],
+    ) -> "Stream[Any]":
+        def joined(events: Iterable[Any], parts: _Parts) -> Iterator[Any]:
+            rows = parts[table.name]
+            for event in events:
+                row = rows.get(key(event))
+                if row is not None or kind == "left":
+                    yield make(event, row)
+
+        return self._then(joined)
 
     def _then(self, step: _Step) -> "Stream[Any]":
         return replace(self, steps=(*self.steps, step))
@@ -172,27 +201,37 @@ class AggregatedStream(Generic[E]):
 
     windowed: WindowedStream[E]
     aggregate: Aggregate[E, Any, Any]
+    global_tables: tuple[Table[Any], ...] = ()
+
+    def look_up(self, table: Table[Any]) -> "AggregatedStream[E]":
+        """Give `to`'s function, behind each result, the row of its key in a global table, or None."""
+        return replace(self, global_tables=(*self.global_tables, table))
 
     def to(
         self,
         name: str,
         topic: Topic,
-        make: Callable[[Windowed[Any]], Event],
+        make: Callable[..., Event],
         *,
         emits: Emits = "final",
     ) -> tuple[Flow, ...]:
         """Send an event to a topic for each result; return the flow of this name, and those before it.
 
-        The flow keeps a table of the same name. Windows that tumble or hop are kept in columns where the
-        results are final and all aggregates are of numbers; it makes no other difference.
+        `make` gets a `Windowed`, and the rows that were looked up. The flow keeps a table of the same name.
+        Windows that tumble or hop are kept in columns where the results are final and all aggregates are of
+        numbers; it makes no other difference.
         """
         gathered = self.windowed.stream
         columns = self._in_columns() if emits == "final" else None
+
+        def made(results: Sequence[Windowed[Any]], *tables: Mapping[str, Any]) -> list[Event]:
+            return [make(each, *(table.get(each.key) for table in tables)) for each in results]
+
         if columns is not None:
-            flow = _told(name, gathered, columns, make)
+            flow = _told(name, gathered, columns, made)
         else:
-            flow = _fired(name, gathered, self._in_rows(emits), self.aggregate, make)
-        return (*gathered.before, replace(flow, emits=topic))
+            flow = _fired(self, name, self._in_rows(emits), made)
+        return (*gathered.before, replace(flow, emits=topic, global_tables=self.global_tables))
 
     def _in_columns(self) -> PaneAggregation[Any, Any] | None:
         windows, key = self.windowed.windows, self.windowed.key
@@ -220,7 +259,7 @@ def _told(
     name: str,
     gathered: Stream[Any],
     operator: PaneAggregation[Any, Any],
-    make: Callable[[Windowed[Any]], Event],
+    made: Callable[..., list[Event]],
 ) -> Flow:
     table: PaneTable[Any] = PaneTable.of(name, operator)
     keeps = gathered.keeps
@@ -234,31 +273,30 @@ def _told(
         of_kept = _KeptPanes(rows, rows.turns_ms(times_ms)[kept])
         operator.add([events[at] for at in kept], of_kept)
 
-    def tell(results: Sequence[Windowed[Any]]) -> Iterable[Event]:
-        return map(make, results)
-
     register = _agent(name, gathered.topic, gathered.event_type, rule, (table,))
-    return Flow(register, name, (gathered.topic,), keeps=table, tells=tell)
+    return Flow(register, name, (gathered.topic,), keeps=table, tells=made)
 
 
 def _fired(
+    aggregated: AggregatedStream[Any],
     name: str,
-    gathered: Stream[Any],
     operator: Aggregation[Any, Any, Any],
-    aggregate: Aggregate[Any, Any, Any],
-    make: Callable[[Windowed[Any]], Event],
+    made: Callable[..., list[Event]],
 ) -> Flow:
-    table: TimedTable[Any] = TimedTable(name, *open_codec(aggregate))
+    gathered = aggregated.windowed.stream
+    table: TimedTable[Any] = TimedTable(name, *open_codec(aggregated.aggregate))
     keeps = gathered.keeps
 
-    def rule(events: Sequence[Any], rows: TimedRows[Open[Any]]) -> Iterable[Event]:
-        return map(make, operator.add(events, _KeptRows(rows, keeps) if keeps else rows))
+    def rule(events: Sequence[Any], rows: TimedRows[Open[Any]], *looked_up: Any) -> Iterable[Event]:
+        told = operator.add(events, _KeptRows(rows, keeps) if keeps else rows)
+        return made(told, *looked_up)
 
-    def fire(key: str, row: Open[Any], now_ms: int) -> Fired[Open[Any], Event]:
+    def fire(key: str, row: Open[Any], now_ms: int, *looked_up: Any) -> Fired[Open[Any], Event]:
         left, closed = operator.fire(key, row, now_ms)
-        return left, list(map(make, closed))
+        return left, made(closed, *looked_up)
 
-    register = _agent(name, gathered.topic, gathered.event_type, rule, (table,))
+    tables = (table, *aggregated.global_tables)
+    register = _agent(name, gathered.topic, gathered.event_type, rule, tables)
     return Flow(register, name, (gathered.topic,), keeps=table, fires=fire)
 
 

@@ -35,6 +35,8 @@ class ProductSalesData(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     product_id: str
+    product_name: str | None
+    """As the worker knew it when the window was told."""
     window_start: int
     window_end: int
     lines: int

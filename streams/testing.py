@@ -21,12 +21,12 @@ from streams.app import Worker, WorkerSettings
 from streams.engine import failpoints
 from streams.engine.clock import SystemClock
 from streams.engine.definitions import Table, Topic, Topology
+from streams.engine.engine import Engine
 from streams.engine.failpoints import InjectedFailureError, Step
-from streams.engine.following import Standbys
 from streams.engine.layout import own_topics
 from streams.engine.meters import Meters
 from streams.engine.records import Record, TopicPartition
-from streams.engine.store import Position, Store, StoreMemory
+from streams.engine.store import GLOBAL_FOLDER, Position, Store, StoreMemory
 from streams.engine.task import State, Task
 from streams.memory import MemoryKafka
 from streams.memory_cluster import MemoryCluster
@@ -186,7 +186,10 @@ class Driver:
         Of a task that lies on several disks, those of the newest commit.
         """
         newest: dict[str, tuple[int, dict[str, T]]] = {}
-        for path in sorted(path for folder in self._folders for path in _paths(folder)):
+        paths = sorted(path for folder in self._folders for path in _paths(folder))
+        for path in paths:
+            if path.name == GLOBAL_FOLDER:
+                continue
             store = Store(path, self._memory)
             position = store.position() or Position(partitions=0)
             stands_at = sum(position.sources.values())
@@ -374,14 +377,14 @@ class Driver:
             for engine in alive
             if engine is not None
             for task in engine.tasks.values()
-        ) and all(engine is None or self._is_level(engine.standbys) for engine in alive)
+        ) and all(engine is None or self._is_level(engine) for engine in alive)
 
-    def _is_level(self, standbys: Standbys) -> bool:
-        """Tell whether a worker has read the tasks that it follows to their ends."""
-        ends = self.kafka.stable_end
-        return standbys.are_open() and all(
-            at >= ends(tp) for tp, at in standbys.positions().items()
-        )
+    def _is_level(self, engine: Engine) -> bool:
+        """Tell whether a worker has read to their ends the tasks that it follows, and global tables."""
+        if not engine.standbys.are_open() or engine.global_tables.missing():
+            return False
+        positions = engine.standbys.positions() | engine.global_tables.positions()
+        return all(at >= self.kafka.stable_end(tp) for tp, at in positions.items())
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         deadline_s = self._clock.monotonic_s() + _DEADLINE_S

@@ -82,7 +82,7 @@ DEDUPLICATION_FLOWS = (
 # fmt: off
 SALES_FLOWS = (
     Flow(order_lines.register, "order_lines", reads=(ORDERS,), emits=ORDER_LINES),
-    Flow(product_sales.register, "product_sales", reads=(ORDER_LINES,), keeps=sales.PRODUCT_SALES, fires=product_sales_rules.close, emits=PRODUCT_SALES),
+    Flow(product_sales.register, "product_sales", reads=(ORDER_LINES,), keeps=sales.PRODUCT_SALES, global_tables=(of_products.PRODUCTS,), fires=product_sales_rules.close, emits=PRODUCT_SALES),
     Flow(order_countries.register, "order_countries", reads=(USERS, ORDERS), keeps=sales.ORDER_COUNTRIES, fires=order_countries_rules.settle, emits=ORDER_VALUES),
     Flow(order_value_quantiles.register, "order_value_quantiles", reads=(ORDER_VALUES,), keeps=sales.ORDER_VALUE_QUANTILES, fires=order_value_quantiles_rules.close, emits=ORDER_VALUE_QUANTILES),
     Flow(products.register, "products", reads=(PRODUCTS,), keeps=of_products.PRODUCTS, emits=STOCK_ALERTS),

@@ -1,12 +1,13 @@
 """What was sold of a product in hopping windows, told once each window has closed (docs/contract.md)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from streams.events import amount_of
 from streams.operators.timed import Fired, TimedRows
 from streams.operators.windowing import Open, Windowed
 from streams.sales import OrderLine, ProductSalesData, ProductSold
+from tables.products import Product
 from tables.sales import SALES
 
 Row: TypeAlias = Open[Any]
@@ -17,19 +18,23 @@ def take_lines(lines: Iterable[OrderLine], rows: TimedRows[Row]) -> None:
     SALES.add(lines, rows)
 
 
-def close(product_id: str, row: Row, now_ms: int) -> Fired[Row, ProductSold]:
+def close(
+    product_id: str, row: Row, now_ms: int, products: Mapping[str, Product]
+) -> Fired[Row, ProductSold]:
     """Return the windows of a product that are open still, and an event for each that has closed."""
     left, closed = SALES.fire(product_id, row, now_ms)
-    return left, list(map(sold, closed))
+    product = products.get(product_id) if closed else None
+    return left, [sold(window, product) for window in closed]
 
 
-def sold(window: Windowed[Any]) -> ProductSold:
-    """Return the event of a product's window."""
+def sold(window: Windowed[Any], product: Product | None) -> ProductSold:
+    """Return the event of the window of a product, which is None where nobody told of it."""
     product_id, start_ms, end_ms, did = window
     [p95_cents] = did["line_cents"].values
     return ProductSold.of(
         ProductSalesData(
             product_id=product_id,
+            product_name=None if product is None else product.name,
             window_start=start_ms,
             window_end=end_ms,
             lines=did["lines"],

@@ -8,7 +8,7 @@ from streams.engine.cluster import Assignment, Member, Owner
 from streams.engine.errors import StoreError, StoreFormatError
 from streams.engine.layout import Subtopology
 from streams.engine.placement import place, place_standbys
-from streams.engine.store import Store
+from streams.engine.store import GLOBAL_FOLDER, Store
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,8 @@ def stored_tasks(folder: Path) -> dict[str, int]:
     """
     stored = {}
     for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name == GLOBAL_FOLDER:
+            continue
         try:
             store = Store(path, read_only=True)
             try:

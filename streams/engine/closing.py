@@ -18,9 +18,9 @@ def fire_due(task: Task) -> None:
     for flow in task.subtopology.flows:
         part = task.timed_part(flow)
         if isinstance(part, PanePart):
-            derived, rows = part.tell(flow)
+            derived, rows = part.tell(flow, *task.looked_up(flow))
         elif part is not None and flow.fires is not None:
-            derived, rows = part.fire(flow, flow.fires)
+            derived, rows = part.fire(flow, flow.fires, *task.looked_up(flow))
         else:
             continue
         task.epoch.records += rows

@@ -33,6 +33,8 @@ class EngineConfig:
     """When a commit counts as failed. Below Kafka's transaction time-out of 60 s, so that ours ends first."""
     take_timeout_s: float = 60.0
     """When Kafka's silence counts as a failed try to take a task; restoring is not bounded by it."""
+    global_restore_timeout_s: float = 300.0
+    """When a global table's changelog that gives nothing, and has more, stops the worker."""
     max_batch_records: int = 1_000
     max_epoch_records: int = 200_000
     max_epoch_output_bytes: int = 32 << 20

@@ -1,6 +1,6 @@
 """How an application declares its topics, tables and flows; the engine works from these alone."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -14,8 +14,7 @@ from aiokafka.partitioner import murmur2
 from streams.engine.errors import DefinitionError
 from streams.operators import windows
 from streams.operators.panes import PaneAggregation
-from streams.operators.timed import Fire
-from streams.operators.windowing import Windowed
+from streams.operators.timed import Fired
 from streams.operators.windows import TumblingWindows
 
 V = TypeVar("V")
@@ -184,8 +183,10 @@ class PaneTable(WindowedTable[V]):
         )
 
 
-Tell: TypeAlias = Callable[[Sequence[Windowed[Any]]], Iterable[Event]]
-"""Derives events of the results of windows that have closed."""
+Fires: TypeAlias = Callable[..., Fired[Any, Any]]
+"""A Fire, which is given the flow's global tables behind its own arguments."""
+Tell: TypeAlias = Callable[..., Iterable[Event]]
+"""Derives events of the results of windows that have closed, a sequence; the same goes for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,8 @@ class Flow:
     `register` hangs the agent on the application; `name` is the agent's name in errors and metrics. Of
     several topics to emit to, an event goes to the one that may hold its type. `fires` closes what is
     due of a row of the TimedTable that the flow keeps, and derives events of that; `tells` derives events of
-    windows of the PaneTable that it keeps.
+    windows of the PaneTable that it keeps. `global_tables` are those of other flows, with all partitions,
+    in which rules, `fires` and `tells` look things up as this worker knows them at that moment.
     """
 
     register: Callable[[Any], None]
@@ -204,7 +206,8 @@ class Flow:
     keeps: Table[Any] | None = None
     joins: tuple[Table[Any], ...] = ()
     emits: Topic | tuple[Topic, ...] | None = None
-    fires: Fire[Any, Any] | None = None
+    global_tables: tuple[Table[Any], ...] = ()
+    fires: Fires | None = None
     tells: Tell | None = None
 
     @property
@@ -236,9 +239,12 @@ class Topology:
     late_records: str = "late-records"
     twins: tuple[tuple[Topic, Topic], ...] = ()
     tables: tuple[Table[Any], ...] = field(init=False)
+    global_tables: tuple[Table[Any], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tables", _unique(f.keeps for f in self.flows))
+        looked_up = _unique(table for f in self.flows for table in f.global_tables)
+        object.__setattr__(self, "global_tables", looked_up)
 
     def of(self, application_id: str) -> "Topology":
         """Return the flows as an application runs them: with the names of its repartition topics."""

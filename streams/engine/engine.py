@@ -22,11 +22,17 @@ from streams.engine.committing import start_commit, why_failed
 from streams.engine.config import EngineConfig
 from streams.engine.copies import Copies
 from streams.engine.definitions import Topology
-from streams.engine.errors import KafkaUnavailableError, OwnershipError, StoreCorruptError
+from streams.engine.errors import (
+    GlobalTableDamagedError,
+    KafkaUnavailableError,
+    OwnershipError,
+    StoreCorruptError,
+)
 from streams.engine.failpoints import Step, reach
 from streams.engine.following import Standbys
 from streams.engine.gauges import readings
 from streams.engine.giving_up import RETRIED, text_of
+from streams.engine.global_tables import GlobalTables
 from streams.engine.inputs import watch_inputs
 from streams.engine.layout import Subtopology, subtopologies
 from streams.engine.letting_go import abort_all, close_task, commit_last
@@ -34,6 +40,7 @@ from streams.engine.meters import Meters, Reading
 from streams.engine.metrics import (
     CONSUMER_ERRORS,
     CONSUMER_MESSAGES,
+    GLOBAL_LAG,
     LOOP_AGE,
     REBALANCES,
     STANDBY_LAG,
@@ -94,8 +101,21 @@ class Engine:
         self._handing_over = asyncio.Lock()
         self._leaving = False
         self._beside = Beside(self.fail)
+        self.global_tables = GlobalTables(
+            topology,
+            partitions,
+            cluster=cluster,
+            config=config,
+            clock=self.clock,
+            memory=self._memory,
+        )
         self._takings = Takings(
-            self._memory, partitions, beside=self._beside, turn=self._turn, taken=self._taken
+            self._memory,
+            partitions,
+            beside=self._beside,
+            turn=self._turn,
+            taken=self._taken,
+            restored=self.global_tables.restored,
         )
         self._purging = Purging(cluster, config, self._beside)
         self._pace = Pace(config, self.clock)
@@ -143,6 +163,7 @@ class Engine:
         yield LOOP_AGE, (), now_s - self.turned_s
         yield from readings(list(self.tasks.values()), self._source, now_s)
         yield from ((STANDBY_LAG, (id_,), lag) for id_, lag in self.standbys.lags().items())
+        yield from ((GLOBAL_LAG, (name,), lag) for name, lag in self.global_tables.lags().items())
         yield from ((STORE_MEMORY, (part,), b) for part, b in self._memory.used_bytes().items())
 
     # -- life -----------------------------------------------------------------------------------
@@ -155,6 +176,8 @@ class Engine:
         self._copies.look()
         if replicas:
             self._beside.start(self.standbys.run(), "standbys")
+        if self.global_tables.parts:
+            self._beside.start(self.global_tables.run(), "global tables")
         topics = sorted({t.name for s in self._subtopologies for t in s.inputs})
         self._source = self.cluster.source(topics, self, self._grouping)
         await self._source.start()
@@ -197,6 +220,7 @@ class Engine:
         for owned in self.tasks.values():
             owned.close()
         self.standbys.close()
+        self.global_tables.close()
         self.tasks.clear()
         self._owners.clear()
 
@@ -247,6 +271,7 @@ class Engine:
                     dead_letters_topic=self.topology.dead_letters,
                     late_records_topic=self.topology.late_records,
                     meters=self.meters,
+                    global_parts=self.global_tables.parts,
                 )
                 if (store := self._copies.release(task_id)) is not None:
                     use(self.tasks[task_id], store)
@@ -347,7 +372,7 @@ class Engine:
                 return await self._take_step(task, source)
             except OvertakenError:
                 return False
-            except StoreCorruptError as error:
+            except (StoreCorruptError, GlobalTableDamagedError) as error:
                 self._takings.again(task, source, error)
                 return False
             except Exception as error:  # noqa: BLE001 - whatever it is, it stops the worker

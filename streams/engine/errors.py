@@ -47,6 +47,14 @@ class CauselessFailureError(HeadraceError):
     """A batch raised, and no single record of it does: not the input's fault."""
 
 
+class GlobalTableDamagedError(HeadraceError):
+    """The copy of global tables cannot be read: tasks that look things up wait until it is rebuilt."""
+
+
+class GlobalRestoreError(HeadraceError):
+    """A global table's changelog gives nothing, and is not read to where it must be."""
+
+
 class OwnershipError(HeadraceError):
     """Somebody else keeps taking a task that the group says is ours."""
 

@@ -24,7 +24,7 @@ from streams.engine.errors import (
 from streams.engine.failpoints import InjectedFailureError, Step, reach
 from streams.engine.layout import Subtopology
 from streams.engine.records import Run, TopicPartition
-from streams.engine.standby import Opener, Seen, Standby
+from streams.engine.standby import Followed, Opener, Seen, Standby
 from streams.engine.store import Store, StoreMemory, discard
 from streams.errors import HeadraceError
 
@@ -36,8 +36,6 @@ _REST_S: Final = 30.0
 """How long a task is not followed whose disk, or whose changelogs, refused something."""
 _OTHERS_SHARE: Final = 3
 """How much longer than for a portion the worker's own tasks have the loop, while they have work."""
-_SETTLE_EACH_MS: Final = 3_600_000
-"""What lies in RocksDB's buffers for so long is written: a store not written for a day is rebuilt."""
 
 
 class Standbys:
@@ -55,11 +53,13 @@ class Standbys:
         is_busy: Callable[[], bool],
     ) -> None:
         """`is_busy` tells whether the worker's own tasks have work, which goes first."""
-        self._parts = {
-            each.task_id(partition): (each, partition)
+        followed = [
+            Followed.task(each, partition, config.application_id)
             for each in subtopologies
             for partition in range(partitions)
-        }
+        ]
+        self._parts = {each.id: each for each in followed}
+        self._folder = config.data_dir / config.application_id
         self._opener = Opener(config, partitions, clock, memory)
         self._cluster = cluster
         self._clock = clock
@@ -68,7 +68,6 @@ class Standbys:
         self._open: dict[str, Standby] = {}
         self._kept: dict[str, Store] = {}
         """Open stores of tasks that were owned until now and are to be followed."""
-        self._ends: dict[TopicPartition, int] = {}
         self._left: dict[str, int] = {}
         """How far the stores are that had to be closed, since `follow`."""
         self._resting: dict[str, float] = {}
@@ -126,7 +125,7 @@ class Standbys:
 
     def lags(self) -> dict[str, int]:
         """Return by how many offsets each followed task is behind the readable ends of its changelogs."""
-        return {task_id: self._lag(standby) for task_id, standby in self._open.items()}
+        return {task_id: standby.lag() for task_id, standby in self._open.items()}
 
     def are_open(self) -> bool:
         """Tell whether everything is followed that can be now."""
@@ -157,7 +156,7 @@ class Standbys:
                 log.warning("following: %s", error)
                 self._close_all()
             except asyncio.CancelledError as error:
-                if _is_called_off():
+                if is_called_off():
                     raise
                 log.warning("following: %r; trying again", error)  # aiokafka lets out its own
             except Exception:
@@ -197,7 +196,8 @@ class Standbys:
         for standby, read in self._by_standby(runs):
             self._guarded(standby, partial(standby.write, read))
             reach(Step.STANDBY_AFTER_RUN)
-        self._look_at_ends(follower)
+        for standby in list(self._open.values()):
+            self._guarded(standby, partial(standby.hear, follower))
         took_s = self._clock.monotonic_s() - begun_s
         await asyncio.sleep(took_s * _OTHERS_SHARE if self._is_busy() else 0)
 
@@ -209,19 +209,6 @@ class Standbys:
             for tp in standby.tables.keys() & runs.keys():
                 read[standby.id][tp] = runs[tp]
         return [(self._open[task_id], of_task) for task_id, of_task in read.items()]
-
-    def _look_at_ends(self, follower: Follower) -> None:
-        """Take note of who is level, and since when."""
-        for standby in list(self._open.values()):
-            heard = {tp: follower.heard(tp) for tp in standby.tables}
-            self._ends |= {tp: end.offset for tp, end in heard.items() if end is not None}
-            at_ms = [end.at_ms for end in heard.values() if end is not None]
-            if len(at_ms) < len(heard) or self._lag(standby):
-                continue
-            self._guarded(standby, partial(_take_note, standby, min(at_ms)))
-
-    def _lag(self, standby: Standby) -> int:
-        return sum(max(0, self._ends.get(tp, 0) - standby.next_offset(tp)) for tp in standby.tables)
 
     async def _wait_for_change(self) -> None:
         try:
@@ -264,7 +251,7 @@ class Standbys:
     async def _look(self, task_ids: Collection[str]) -> None:
         """Ask about tasks' changelogs; each is opened when the answers are there, whatever others lack."""
         seen = self._seen
-        changelogs = {t: [*self._opener.changelogs(*self._parts[t])] for t in task_ids}
+        changelogs = {task_id: [*self._parts[task_id].changelogs] for task_id in task_ids}
         names = {tp.topic for of_task in changelogs.values() for tp in of_task}
         topics = await self._cluster.topics(sorted(names))
         ids = {name: topic.topic_id for name, topic in topics.items()}
@@ -292,11 +279,10 @@ class Standbys:
             try:
                 reach(Step.STANDBY_BEFORE_OPEN)
                 kept = self._kept.pop(task_id, None)
-                opened = self._opener.open(*self._parts[task_id], seen, kept)
-                self._open[task_id] = opened
+                path = self._folder / task_id
+                self._open[task_id] = self._opener.open(self._parts[task_id], path, seen, kept)
                 self._resting.pop(task_id, None)
                 self._told.pop(task_id, None)
-                self._ends |= {tp: seen.bounds[tp].end for tp in opened.tables}
             except StoreLockedError:  # its former owner on this disk closes it in a moment
                 log.debug("%s: its folder is still held; it is followed later", task_id)
                 self._resting[task_id] = self._clock.monotonic_s() + _AGAIN_S
@@ -330,17 +316,7 @@ class Standbys:
         self._open.clear()
 
 
-def _take_note(standby: Standby, level_at_ms: int) -> None:
-    """Have a standby know, and now and then its disk, that it had everything. Raises StoreError."""
-    is_first = not standby.is_level
-    standby.was_level_at(level_at_ms)
-    if is_first:
-        log.info("%s: its standby is level with its owner", standby.id)
-    if level_at_ms - standby.settled_at_ms > _SETTLE_EACH_MS:
-        standby.settle()
-
-
-def _is_called_off() -> bool:
+def is_called_off() -> bool:
     """Tell whether somebody wants the running task to end."""
     running = asyncio.current_task()
     return running is not None and running.cancelling() > 0

@@ -5,6 +5,7 @@ from typing import Final
 from streams.engine.errors import (
     CommitFailedError,
     FencedError,
+    GlobalTableDamagedError,
     KafkaUnavailableError,
     StoreCorruptError,
     UnwritableRowError,
@@ -19,6 +20,7 @@ RETRIED: Final = (
     KafkaUnavailableError,
     TimeoutError,
     InjectedFailureError,
+    GlobalTableDamagedError,
     StoreCorruptError,
     UnwritableRowError,
 )

@@ -29,7 +29,12 @@ def what_is_missing(engine: Engine) -> Sequence[str]:
         return ["leaving the group"]
     if not engine.is_member:
         return ["joining the group"]
-    return [_progress(task) for task in engine.tasks.values() if task.state is not State.RUNNING]
+    global_tables = [
+        f"global table {table} at most {to_go:,} to go"
+        for table, to_go in engine.global_tables.missing().items()
+    ]
+    taken = [_progress(task) for task in engine.tasks.values() if task.state is not State.RUNNING]
+    return [*global_tables, *taken]
 
 
 def _progress(task: Task) -> str:

@@ -58,6 +58,11 @@ class Subtopology:
         return tuple(topic for topic in self.inputs if isinstance(topic, RepartitionTopic))
 
     @property
+    def global_tables(self) -> tuple[Table[Any], ...]:
+        """Return the global tables that its flows look things up in."""
+        return tuple(dict.fromkeys(table for flow in self.flows for table in flow.global_tables))
+
+    @property
     def in_order_ms(self) -> int | None:
         """Return from which lateness of an event on the order of the inputs shows, ms; None: never.
 
@@ -126,10 +131,17 @@ def check(topology: Topology) -> None:
             msg = f"flow {flow.name}: who keeps a table of panes has `tells`, and nobody else has"
             raise DefinitionError(msg)
     for flow in topology.flows:
-        for table in flow.joins:
-            _check_join(flow, table, keepers)
+        _check_looked_up(flow, keepers)
     _check_between(topology)
     _ = topology.inputs  # raises where joins go in a circle
+
+
+def _check_looked_up(flow: Flow, keepers: Mapping[str, Flow]) -> None:
+    """Raise DefinitionError for a table that a flow cannot join, or look things up in."""
+    for table in flow.joins:
+        _check_join(flow, table, keepers)
+    for table in flow.global_tables:
+        _check_global(flow, table, keepers)
 
 
 def _check_between(topology: Topology) -> None:
@@ -185,6 +197,26 @@ def _check_join(flow: Flow, table: Table[Any], keepers: Mapping[str, Flow]) -> N
         msg = (
             f"flow {flow.name} joins table {table.name}, which another flow keeps from the same "
             f"input {min(shared)}: let one flow do both"
+        )
+        raise DefinitionError(msg)
+
+
+def _check_global(flow: Flow, table: Table[Any], keepers: Mapping[str, Flow]) -> None:
+    if table.name not in keepers:
+        msg = (
+            f"flow {flow.name} looks up global table {table.name}, which no flow of the group keeps"
+        )
+        raise DefinitionError(msg)
+    if table is flow.keeps or table in flow.joins:
+        msg = (
+            f"flow {flow.name} looks up global table {table.name}, which it keeps or joins: that has the "
+            f"rows of its keys as of their turn"
+        )
+        raise DefinitionError(msg)
+    if isinstance(table, TimedTable | PaneTable):
+        msg = (
+            f"flow {flow.name} looks up global table {table.name}, which holds what is open until event time "
+            f"closes it: its flow alone can read it"
         )
         raise DefinitionError(msg)
 

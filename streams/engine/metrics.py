@@ -188,6 +188,12 @@ STANDBY_LAG: Final = Metric(
     "Changelog offsets that a copy of a task owned elsewhere is behind, all tables together.",
     ("task",),
 )
+GLOBAL_LAG: Final = Metric(
+    "headrace_global_table_lag_records",
+    Kind.GAUGE,
+    "Changelog offsets that this worker's copy of a global table is behind, all partitions together.",
+    ("table",),
+)
 
 # -- state
 
@@ -276,7 +282,7 @@ SECTIONS: Final[dict[str, tuple[Metric, ...]]] = {
     "Lag": (LAG_RECORDS, LAG_SECONDS, HELD_BACK_RECORDS),
     "Latency": (COMMIT_DURATION, END_TO_END_LATENCY),
     "Commits and the group": (COMMITS, ABORTS, FENCES, OPEN_TRANSACTION_AGE, REBALANCES, TASKS),
-    "Restore and standby": (RESTORE_REMAINING, RESTORED_RECORDS, STANDBY_LAG),
+    "Restore and standby": (RESTORE_REMAINING, RESTORED_RECORDS, STANDBY_LAG, GLOBAL_LAG),
     "State": (CACHE_HITS, CACHE_MISSES, CACHE_ROWS, STORE_SIZE, STORE_MEMORY),
     "Kafka clients": (PRODUCER_MESSAGES, PRODUCER_ERRORS, CONSUMER_MESSAGES, CONSUMER_ERRORS),
     "The worker": (BUILD_INFO, LOOP_AGE),

@@ -13,7 +13,7 @@ import numpy as np
 
 from streams.engine.column_part import ChangedColumns, WindowedColumnPart
 from streams.engine.definitions import Flow, PaneTable
-from streams.engine.errors import CauselessFailureError, DefinitionError
+from streams.engine.errors import CauselessFailureError, DefinitionError, GlobalTableDamagedError
 from streams.engine.notes import Telling
 from streams.engine.store import Store
 from streams.engine.stream_time import ClosedByStreamTime
@@ -122,18 +122,21 @@ class PanePart(ClosedByStreamTime, WindowedColumnPart[V]):
         self.columns.undo()
         self.late_events.clear()
 
-    def tell(self, flow: Flow) -> tuple[list[Any], int]:
+    def tell(self, flow: Flow, *looked_up: Any) -> tuple[list[Any], int]:
         """Tell, behind a step, of windows that have closed; return what was derived, and of how many rows.
 
         By window, then by key: so the order is the same however the input was cut. Where there is more
         than TOLD_AT_ONCE, `has_due` stays true, and no step may come before the rest. Raises
-        CauselessFailureError where the flow cannot tell of them: no record alone is to blame.
+        CauselessFailureError where the flow cannot tell of them: no record alone is to blame. `looked_up`
+        are the flow's global tables.
         """
         assert flow.tells is not None  # noqa: S101 - as layout.check has it
         self._begun_ms = self.stream_time_ms
         windows = self._next_results()
         try:
-            return (list(flow.tells(windows)) if windows else []), len(windows)
+            return (list(flow.tells(windows, *looked_up)) if windows else []), len(windows)
+        except GlobalTableDamagedError:
+            raise
         except Exception as error:
             msg = f"{flow.name} cannot tell of what has closed in {self.table.name}: {error!r}"
             raise CauselessFailureError(msg) from error

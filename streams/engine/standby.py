@@ -9,16 +9,19 @@ answered from it (decision 0017).
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from streams.engine.catching_up import Changelogs, outdated, store_lifetime_ms
 from streams.engine.clock import Clock
-from streams.engine.cluster import Bounds
+from streams.engine.cluster import Bounds, Follower
 from streams.engine.config import EngineConfig
+from streams.engine.definitions import Table
 from streams.engine.errors import StoreCorruptError, StoreError
 from streams.engine.layout import Subtopology
 from streams.engine.records import Run, TopicPartition
@@ -34,56 +37,113 @@ from streams.engine.store import (
 log = logging.getLogger(__name__)
 
 _PASSED_AT_ONCE: Final = 5_000
+_SETTLE_EACH_MS: Final = 3_600_000
+"""What lies in RocksDB's buffers for so long is written: a store not written for a day is rebuilt."""
+
+
+class Followed(NamedTuple):
+    """What a store is a copy of: partitions of tables, and so of their changelogs."""
+
+    id: str
+    tables: tuple[Table[Any], ...]
+    changelogs: Mapping[TopicPartition, str]
+    """The table of each."""
+    names: Mapping[TopicPartition, str]
+    """What the store's position calls each."""
+
+    @classmethod
+    def task(cls, subtopology: Subtopology, partition: int, application_id: str) -> "Followed":
+        """Return what a task has."""
+        tables = subtopology.tables
+        of = {TopicPartition(t.changelog(application_id), partition): t.name for t in tables}
+        return cls(subtopology.task_id(partition), tables, of, of)
+
+    @classmethod
+    def whole(
+        cls, id_: str, tables: tuple[Table[Any], ...], partitions: int, application_id: str
+    ) -> "Followed":
+        """Return all that there is of tables."""
+        of = {
+            TopicPartition(t.changelog(application_id), n): t.name
+            for t in tables
+            for n in range(partitions)
+        }
+        return cls(id_, tables, of, {tp: f"{table}-{tp.partition}" for tp, table in of.items()})
 
 
 class Standby:
-    """One task's store while it follows the task's changelogs; `tables` names them.
+    """A store while it follows changelogs.
 
     `lifetime_ms` after it had everything, they may have forgotten rows that were removed meanwhile.
     """
 
     def __init__(
         self,
-        task_id: str,
+        followed: Followed,
         store: Store,
         position: Position,
-        tables: Mapping[TopicPartition, str],
+        ends: Mapping[TopicPartition, int],
         lifetime_ms: int,
     ) -> None:
-        self.id = task_id
+        self.id = followed.id
         self.store = store
         self.position = position
-        self.tables = tables
+        self.tables = followed.changelogs
+        self.ends = dict(ends)
+        """Where its changelogs ended when Kafka told last."""
         self.is_level = False
         """Whether it has been at the end of all changelogs since it was opened."""
         self.level_at_ms = position.written_at_ms
         """When it last had everything (wall time): what it writes is as old as that."""
         self.settled_at_ms = 0
         """Of what is on disk, the same."""
+        self._names = followed.names
         self._passed_to_ms: dict[str, int] = {}
         self._lifetime_ms = lifetime_ms
         self._is_written = True
 
     def next_offset(self, changelog: TopicPartition) -> int:
         """Return the offset from which a changelog is read on."""
-        return self.position.changelogs[self.tables[changelog]]
+        return self.position.changelogs[self._names[changelog]]
 
     def stored(self) -> int:
         """Return how far it is: the sum of its changelog offsets."""
         return sum(self.position.changelogs.values())
+
+    def lag(self) -> int:
+        """Return by how many offsets it is behind the readable ends of its changelogs."""
+        return sum(max(0, end - self.next_offset(tp)) for tp, end in self.ends.items())
+
+    def hear(self, follower: Follower) -> None:
+        """Take note of what a fetch told of its changelogs' ends. Raises as `was_level_at` and `settle`."""
+        heard = {tp: follower.heard(tp) for tp in self.tables}
+        self.ends |= {tp: end.offset for tp, end in heard.items() if end is not None}
+        at_ms = [end.at_ms for end in heard.values() if end is not None]
+        if len(at_ms) < len(heard) or self.lag():
+            return
+        is_first = not self.is_level
+        self.was_level_at(min(at_ms))
+        if is_first:
+            log.info("%s: its copy here is level", self.id)
+        if self.level_at_ms - self.settled_at_ms > _SETTLE_EACH_MS:
+            self.settle()
 
     def write(self, runs: Mapping[TopicPartition, Run]) -> None:
         """Write what was read. Raises StoreError.
 
         Not logged, and no source offsets: to whoever opens the store it is one half restored.
         """
-        ends = {self.tables[tp]: run.next_offset for tp, run in runs.items()}
+        ends = {self._names[tp]: run.next_offset for tp, run in runs.items()}
         changelogs = self.position.changelogs | ends
         self.position = msgspec.structs.replace(
             self.position, sources={}, changelogs=changelogs, written_at_ms=self.level_at_ms
         )
         self._is_written = False
-        rows = {self.tables[tp]: run.rows() for tp, run in runs.items() if run.offsets}
+        found: defaultdict[str, list[Iterable[tuple[bytes, bytes | None]]]] = defaultdict(list)
+        for tp, run in runs.items():
+            if run.offsets:
+                found[self.tables[tp]].append(run.rows())
+        rows = {table: chain.from_iterable(of_table) for table, of_table in found.items()}
         if rows:
             timed = [table for table in self.store.timed if table in rows]
             index = {table: IndexChanges(passed=self._passed(table)) for table in timed}
@@ -144,7 +204,7 @@ class Seen(NamedTuple):
 
 
 class Opener:
-    """Opens standbys' stores, and makes those anew that cannot be caught up."""
+    """Opens copies' stores, and makes those anew that cannot be caught up."""
 
     def __init__(
         self, config: EngineConfig, partitions: int, clock: Clock, memory: StoreMemory
@@ -154,38 +214,22 @@ class Opener:
         self._clock = clock
         self._memory = memory
 
-    def changelogs(self, subtopology: Subtopology, partition: int) -> dict[TopicPartition, str]:
-        """Return the changelogs of a task, and the table of each."""
-        return {
-            TopicPartition(table.changelog(self._config.application_id), partition): table.name
-            for table in subtopology.tables
-        }
-
-    def open(
-        self,
-        subtopology: Subtopology,
-        partition: int,
-        seen: Seen,
-        kept: Store | None,
-    ) -> Standby:
-        """Open a task's store, if it is not `kept` open already. Raises StoreError."""
-        task_id = subtopology.task_id(partition)
-        path = self._config.data_dir / self._config.application_id / task_id
-        tables = self.changelogs(subtopology, partition)
+    def open(self, followed: Followed, path: Path, seen: Seen, kept: Store | None) -> Standby:
+        """Open a copy's store, if it is not `kept` open already. Raises StoreError."""
         changelogs = Changelogs(
-            task_id,
+            followed.id,
             self._partitions,
-            topics={table: tp for tp, table in tables.items()},
-            ids={table: seen.ids.get(tp.topic, "") for tp, table in tables.items()},
+            topics={name: tp for tp, name in followed.names.items()},
+            ids={name: seen.ids.get(tp.topic, "") for tp, name in followed.names.items()},
             bounds=seen.bounds,
         )
         lifetime_ms = store_lifetime_ms(
-            self._config, (seen.tombstones_kept_ms.get(tp.topic) for tp in tables)
+            self._config, (seen.tombstones_kept_ms.get(tp.topic) for tp in followed.names)
         )
         now_ms = self._clock.wall_ms()
         store, position = kept, None
         try:
-            store = store or Store(path, self._memory, tables=subtopology.tables)
+            store = store or Store(path, self._memory, tables=followed.tables)
             position = store.position()
             flaw = position and _flaw(position, changelogs, now_ms, lifetime_ms)
         except StoreCorruptError as error:
@@ -194,10 +238,10 @@ class Opener:
             _close(store)
             raise
         if flaw:
-            log.warning("%s: its standby begins anew: %s", task_id, flaw)
+            log.warning("%s: its copy begins anew: %s", followed.id, flaw)
             _close(store)
             remove(path)
-            store, position = Store(path, self._memory, tables=subtopology.tables), None
+            store, position = Store(path, self._memory, tables=followed.tables), None
         assert store is not None  # noqa: S101 - without one there is a flaw
         store.end_reads()
         if position is None:
@@ -209,11 +253,12 @@ class Opener:
         position = msgspec.structs.replace(
             position,
             changelogs=dict.fromkeys(changelogs.topics, 0) | position.changelogs,
-            task=task_id,
+            task=followed.id,
             topics=dict(changelogs.ids),
             written_at_ms=now_ms if changelogs.has_all_of(position) else position.written_at_ms,
         )
-        return Standby(task_id, store, position, tables, lifetime_ms)
+        ends = {tp: seen.bounds[tp].end for tp in followed.names}
+        return Standby(followed, store, position, ends, lifetime_ms)
 
 
 def _flaw(position: Position, changelogs: Changelogs, now_ms: int, lifetime_ms: int) -> str:

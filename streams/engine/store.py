@@ -54,6 +54,8 @@ MINUTE_MS: Final = 60_000
 _NEVER_MS: Final = NEVER_MS - NEVER_MS % MINUTE_MS
 """The minute of rows that are never due. It has one entry for all of them, without keys."""
 _AFTER_ALL: Final = b"\xff" * (_NUMBER.size + 1)
+GLOBAL_FOLDER: Final = "global"
+"""Where an application's copies of global tables lie, beside its tasks: a task's id ends with a number."""
 FORMAT: Final = 2
 """The highest that this release reads (decision 0018)."""
 _FORMAT_UNTIMED: Final = 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from streams.engine import counting
@@ -33,13 +33,18 @@ class Takings:
         beside: Beside,
         turn: asyncio.Lock,
         taken: Callable[[Task], None],
+        restored: Callable[[], Awaitable[None]],
     ) -> None:
-        """`turn` is held while agents work; `taken` hears of each task that runs from now on."""
+        """`turn` is held while agents work; `taken` hears of each task that runs from now on.
+
+        `restored` returns when tasks may look things up in global tables.
+        """
         self._memory = memory
         self._partitions = partitions
         self._beside = beside
         self._turn = turn
         self._taken = taken
+        self._restored = restored
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def begin(self, task: Task, source: Source) -> None:
@@ -77,6 +82,8 @@ class Takings:
             task.rewind()
         while positions is None:
             await asyncio.sleep(_WAITS_S[min(tries, len(_WAITS_S) - 1)])
+            if task.subtopology.global_tables:
+                await self._restored()
             try:
                 positions = await take(task, self._memory, self._partitions)
             except RETRIED as error:

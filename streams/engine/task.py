@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from streams.engine import dead_letters, late_records
@@ -28,6 +29,7 @@ from streams.engine.errors import (
     DefinitionError,
     TooLargeError,
 )
+from streams.engine.global_tables import GlobalPart
 from streams.engine.layout import Subtopology
 from streams.engine.meters import Meters
 from streams.engine.outgoing import Source, derived_records, encoded_rows
@@ -61,6 +63,8 @@ class Task:
     """When something was fetched last, or the task was taken."""
     asked_s = 0.0
     """When Kafka was asked last whether it is quiet."""
+    careful = False
+    """Whether each batch's rows are tried at once: since a row could not be written."""
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class Task:
         dead_letters_topic: str,
         late_records_topic: str,
         meters: Meters,
+        global_parts: Mapping[str, GlobalPart[Any]] = MappingProxyType({}),
     ) -> None:
         self.id = subtopology.task_id(partition)
         self.subtopology = subtopology
@@ -83,6 +88,7 @@ class Task:
         self.dead_letters_topic = dead_letters_topic
         self.late_records_topic = late_records_topic
         self.meters = meters
+        self._global_parts = global_parts
 
         self.inputs = subtopology.partitions(partition)
         self.state = State.TAKING
@@ -104,8 +110,6 @@ class Task:
         """How often it was taken anew with no commit between: each time after a longer wait."""
         self.fences = 0
         """How often another producer had its id with no commit between: a row of that is a quarrel."""
-        self.careful = False
-        """Whether each batch's rows are tried at once: since a row could not be written."""
         self.restoring: dict[str, Restoring] = {}
         """While its tables are read from their changelogs: how far each is."""
         self.restored_records = 0
@@ -156,6 +160,10 @@ class Task:
         """Return this task's part of the table that a flow keeps, if it is such a table."""
         part = self.parts.get(flow.keeps.name) if flow.keeps else None
         return part if isinstance(part, TimedPart | PanePart) else None
+
+    def looked_up(self, flow: Flow) -> list[GlobalPart[Any]]:
+        """Return the global tables that a flow looks things up in."""
+        return [self._global_parts[table.name] for table in flow.global_tables]
 
     def has_to_commit(self) -> bool:
         """Tell whether there is anything that the next commit would change."""
@@ -252,6 +260,8 @@ class Task:
             return TurnedPart(part, turn) if table in self.subtopology.joined else part
         if isinstance(part, TablePart) and table in flow.joins:
             return JoinedPart(flow.name, part, turn)
+        if table in flow.global_tables:
+            return self._global_parts[table.name]
         msg = f"flow {flow.name} uses table {table.name}, but topology.py says neither keeps nor joins"
         raise DefinitionError(msg)
 

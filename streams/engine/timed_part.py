@@ -13,13 +13,13 @@ from heapq import heappop, heappush
 from itertools import repeat
 from typing import Any, Final, TypeVar
 
-from streams.engine.definitions import Flow, TimedTable
-from streams.engine.errors import CauselessFailureError, DefinitionError
+from streams.engine.definitions import Fires, Flow, TimedTable
+from streams.engine.errors import CauselessFailureError, DefinitionError, GlobalTableDamagedError
 from streams.engine.expiry import EXPIRED_AT_ONCE
 from streams.engine.store import MINUTE_MS, IndexChanges, IndexEntry, Store, minute_of
 from streams.engine.stream_time import ClosedByStreamTime
 from streams.engine.table import UNREAD, TablePart
-from streams.operators.timed import NEVER_MS, Fire, Late, TimedRow
+from streams.operators.timed import NEVER_MS, Late, TimedRow
 from streams.operators.windows import T
 
 V = TypeVar("V", bound=TimedRow)
@@ -159,12 +159,13 @@ class TimedPart(ClosedByStreamTime, TablePart[V]):
         # All that a key has open, a kilobyte or more: not a row of some counts.
         return super()._limit() // 4
 
-    def fire(self, flow: Flow, fire: Fire[V, Any]) -> tuple[list[Any], int]:
+    def fire(self, flow: Flow, fire: Fires, *looked_up: Any) -> tuple[list[Any], int]:
         """Close, behind a step, what is due at stream time; return what was derived, and how often.
 
         Each row is fired at its own due time: so the order is the same however the input was cut. Where
         more is due than FIRED_AT_ONCE, `has_due` stays true, and no step may come before the rest.
         Raises CauselessFailureError for a row that cannot be fired: no record alone is to blame.
+        `looked_up` are the flow's global tables.
         """
         self._begun_ms = now_ms = self.stream_time_ms
         known, changes = self._known, self.epochs[-1]
@@ -180,8 +181,10 @@ class TimedPart(ClosedByStreamTime, TablePart[V]):
             if row is None or row.due_ms != due_ms:  # it has changed since
                 continue
             try:
-                left, events = fire(key, row, due_ms)
+                left, events = fire(key, row, due_ms, *looked_up)
                 derived += events
+            except GlobalTableDamagedError:
+                raise
             except Exception as error:
                 msg = f"{flow.name} cannot close what is due of {key!r} in {self.table.name}: {error!r}"
                 raise CauselessFailureError(msg) from error

@@ -15,12 +15,13 @@ from demo.generator import TopicKeyValue
 from demo.readback import read_topics
 from streams.broker import EmbeddedKafka
 from streams.prepare import prepare_topics
-from streams.topics import ORDER_LINES, ORDERS, PRODUCT_SALES
+from streams.topics import ORDER_LINES, ORDERS, PRODUCT_SALES, PRODUCTS
 from streams.topology import SALES
 from tests.broker.groups import caught_up, committed_records, send
 from tests.faults.workers import WorkerProcess
 from tests.flows.stories import order
 from tests.flows.test_product_sales import CLOSERS, MINUTE_MS, Line, sales
+from tests.flows.test_products import told as product_told
 from tests.waiting import until
 
 PARTITIONS = 3
@@ -56,6 +57,14 @@ def _records(orders: list[list[Line]], first: int = 0) -> Iterator[TopicKeyValue
         yield ORDERS.name, key, value
 
 
+def _named(names: dict[str, str]) -> Iterator[TopicKeyValue]:
+    for number, (product, name) in enumerate(names.items()):
+        key, value = product_told(number, "created", product, name=name)
+        assert key is not None
+        assert value is not None
+        yield PRODUCTS.name, key, value
+
+
 @pytest.mark.timeout(300)
 async def test_workers_that_are_killed_count_each_line_once(tmp_path: Path, seed: int) -> None:
     orders = _lines(random.Random(seed))
@@ -65,7 +74,9 @@ async def test_workers_that_are_killed_count_each_line_once(tmp_path: Path, seed
             OF_SALES, client, application_id=GROUP, default_partitions=PARTITIONS,
             replication_factor=1, create=True,
         )  # fmt: skip
-        await send(client, PARTITIONS, _records(orders))
+        # The names are there before any line: who looks them up later must have them, on every worker.
+        names = {f"prod-{number}": f"Product {number}" for number in range(0, 20, 2)}
+        await send(client, PARTITIONS, _named(names))
         settings = {"kafka_session_timeout_ms": 2_000, "kafka_heartbeat_interval_ms": 300}
         first, second = (
             WorkerProcess(tmp_path / name, kafka.bootstrap, APPLICATION, **settings)
@@ -73,6 +84,8 @@ async def test_workers_that_are_killed_count_each_line_once(tmp_path: Path, seed
         )
         try:
             first.start("--group", "sales")
+            await caught_up(client, GROUP, [PRODUCTS.name], PARTITIONS)
+            await send(client, PARTITIONS, _records(orders))
             await until(partial(_has_committed, client, ORDERS.name), deadline_s=90)
             first.kill()
             assert await committed_records(client, GROUP, [ORDERS.name], PARTITIONS) < ORDERED
@@ -100,16 +113,24 @@ async def test_workers_that_are_killed_count_each_line_once(tmp_path: Path, seed
         for partition in range(PARTITIONS)
         for record in records[TopicPartition(PRODUCT_SALES.name, partition)]
     ]
-    expected = sales(line for lines in orders for line in lines)
+    _compare(told, sales(line for lines in orders for line in lines), names)
+    for topic in topics[1:]:
+        assert not any(records[TopicPartition(topic, n)] for n in range(PARTITIONS))
+
+
+def _compare(
+    told: list[dict[str, Any]],
+    expected: dict[tuple[str, int], dict[str, Any]],
+    names: dict[str, str],
+) -> None:
     assert len(told) == len(expected) > 100
     for data in told:
         of_window = expected[data["product_id"], data["window_start"]]
         p95, true_p95 = data.pop("line_amount_p95"), of_window.pop("line_amount_p95")
         assert abs(p95 - true_p95) <= true_p95 / 100
         data["revenue"] = pytest.approx(data["revenue"])
+        of_window["product_name"] = names.get(data["product_id"])
         assert data == of_window
-    for topic in topics[1:]:
-        assert not any(records[TopicPartition(topic, n)] for n in range(PARTITIONS))
 
 
 async def _has_committed(client: dict[str, Any], topic: str) -> bool:

@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 
 from config.settings import load_settings
 from streams.testing import Driver
-from streams.topics import DEAD_LETTERS, ORDER_LINES, ORDERS, PRODUCT_SALES
+from streams.topics import DEAD_LETTERS, ORDER_LINES, ORDERS, PRODUCT_SALES, PRODUCTS
 from streams.topology import SALES
 from tables.sales import PRODUCT_SALES as OPEN_WINDOWS
 from tests.flows.selling import PARTITIONS, selling
 from tests.flows.stories import NOW_MS, KeyValue, event_of, order
+from tests.flows.test_products import told as product_told
 from tests.laws.world import Cuts, cuts
 
 MINUTE_MS = 60_000
 USERS = ("ada", "bob", "cy")
+NAMES = {"pen": "Fine pen"}
+"""Of products that somebody told of, which lie in another task than lines of theirs, mostly."""
 # Of these some lie in each partition of order-lines: their lines close the windows there.
 CLOSERS = tuple(f"closer-{number}" for number in range(8))
 
@@ -57,6 +60,7 @@ def sales(lines: Iterable[Line]) -> dict[tuple[str, int], dict[str, Any]]:
         cents = sorted(line.quantity * round(line.price * 100) for line in of_window)
         told[product, start_ms] = {
             "product_id": product,
+            "product_name": NAMES.get(product),
             "window_start": start_ms,
             "window_end": start_ms + 5 * MINUTE_MS,
             "lines": len(of_window),
@@ -84,6 +88,8 @@ def test_what_is_told_of_a_product_is_the_same_however_orders_are_cut(
     lines: Sequence[Line], cut: Cuts
 ) -> None:
     with selling(cut) as driver:
+        for number, (product, name) in enumerate(NAMES.items()):
+            driver.pipe(PRODUCTS, [product_told(number, "created", product, name=name)])
         for number, line in enumerate(lines):
             driver.pipe(
                 ORDERS, [placed(number, [line])], partition=line.user % PARTITIONS, settle=False
@@ -128,6 +134,7 @@ def test_a_window_s_event_says_of_which_window_it_is(tmp_path: Path) -> None:
         "causation_id": None,
         "data": {
             "product_id": "ink",
+            "product_name": None,
             "window_start": start_ms,
             "window_end": start_ms + 300_000,
             "lines": 1,

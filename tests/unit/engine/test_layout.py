@@ -43,6 +43,7 @@ COUNTS: Table[Any] = Table("counts", bytes, bytes)
 VISITED: Table[Any] = Table("visited", bytes, bytes)
 SUMS: Table[Any] = Table("sums", bytes, bytes, columns=Columnar(Sum, list))
 MINUTES: WindowedTable[Any] = WindowedTable("minutes", bytes, bytes, TumblingWindows(60_000, 0))
+OPEN: TimedTable[Any] = TimedTable("open", bytes, bytes, lambda _: 0)
 
 
 def flow(name: str, *reads: Topic, **touches: Any) -> Flow:
@@ -81,6 +82,16 @@ REFUSED = {
     ),
     "flow enrich joins table sums, which is kept in columns: nobody can look up a row as of a "
     "turn": topology(flow("sum", ORDERS, keeps=SUMS), flow("enrich", USERS, joins=(SUMS,))),
+    "flow look looks up global table profiles, which no flow of the group keeps": topology(
+        flow("look", ORDERS, global_tables=(PROFILES,)),
+    ),
+    "flow look looks up global table counts, which it keeps or joins: that has the rows of its keys as of "
+    "their turn": topology(flow("look", ORDERS, keeps=COUNTS, global_tables=(COUNTS,))),
+    "flow look looks up global table open, which holds what is open until event time closes it: its flow "
+    "alone can read it": topology(
+        flow("keep", ORDERS, keeps=OPEN, fires=lambda *_: (None, [])),
+        flow("look", USERS, global_tables=(OPEN,)),
+    ),
     "inputs orders and users are each joined with a table that is kept from another of them, or named "
     "behind it by a flow that sees their order": topology(
         flow("one", ORDERS, keeps=COUNTS, joins=(PROFILES,)),

@@ -322,7 +322,7 @@ async def test_a_damaged_store_begins_anew(
         following.standbys.follow([TASK])
         await following.level()
         assert following.taken() == expected(5)
-    assert "its standby begins anew" in caplog.text
+    assert "its copy begins anew" in caplog.text
 
 
 async def test_a_standby_whose_changelog_lost_what_it_lacks_is_not_followed(
