@@ -82,4 +82,10 @@ def test_where_records_go_on_the_topic_that_is_farthest_behind_tells_how_far_a_s
         Observation(float(at_s), done, 0.0) for at_s, done in enumerate((0, 500, 1_000, 1_000))
     ]
     between = [{}, {"a": 20}, {"a": 70, "b": 1}, {"a": 100, "b": 4, "empty": 0}]
-    assert [look.committed for look in least_done(looks, between)] == [0, 0, 250, 1_000]
+    assert [look.committed for look in least_done(looks, between)] == [0, 250, 1_000]
+
+
+def test_without_warm_up_the_pace_is_that_from_the_first_look_on() -> None:
+    cold = [Observation(float(second), second * 10, 0.0) for second in range(101)]
+    found = pace([*cold, Observation(101.0, 2_000, 0.0)], 2_000, warm_share=0.0)
+    assert found.events_per_s == pytest.approx(2_000 / 101)
