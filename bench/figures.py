@@ -36,12 +36,14 @@ def pace(
     Both ends are moments at which the committed offsets had just moved: what lies between was
     done between them. The last share is left out, where some partitions have ended already and
     the last commit waits for its interval. Where there were too few commits for that (a tiny run),
-    it is from the first look on. Raise ValueError if nothing was committed after the first look.
+    it is from the first look on; so it is with a warm_share of 0. Raise ValueError if nothing was
+    committed after the first look.
     """
     steps = [b for a, b in pairwise(seen) if b.committed > a.committed]
     if not steps:
         raise ValueError("nothing was committed while it was looked at")
-    start = next((step for step in steps if step.committed >= warm_share * total), seen[0])
+    warm = (step for step in steps if step.committed >= warm_share * total)
+    start = next(warm, seen[0]) if warm_share else seen[0]
     end = next((step for step in steps if step.committed >= until_share * total), steps[-1])
     if end.committed <= start.committed:
         start = seen[0]
@@ -66,6 +68,25 @@ def profile(seen: Sequence[Observation], total: int) -> list[float]:
         rates.append((step.committed - last.committed) / (step.at_s - last.at_s))
         last = step
     return rates
+
+
+def least_done(seen: Sequence[Observation], between: Sequence[dict[str, int]]) -> list[Observation]:
+    """Return how far a system was whose work goes through topics in between, in events of the input.
+
+    `between` has what was committed of each of those at each look, and at the last look all of it: how
+    many records an event becomes there is told by the whole. The looks are those from the first commit on.
+    """
+    total = seen[-1].committed
+    ends = {"": total} | between[-1]
+
+    def done_by(look: Observation, of_look: dict[str, int]) -> int:
+        done = {"": look.committed} | of_look
+        return round(total * min(done.get(topic, 0) / end for topic, end in ends.items() if end))
+
+    looks = zip(seen, between, strict=True)
+    return [
+        look._replace(committed=done_by(look, of_look)) for look, of_look in looks if look.committed
+    ]
 
 
 def percentile(ascending: Sequence[float], share: float) -> float:

@@ -63,7 +63,9 @@ def program(source: Path = SOURCE, manifest: Path = MANIFEST) -> tuple[str, ...]
 
 def _compiled(java: str, jars: tuple[Path, ...], source: Path, manifest: Path) -> Path:
     """Return the folder of the classes, after compiling them if the source is another one."""
-    text = source.read_bytes() + manifest.read_bytes()
+    # A program may use the classes beside it.
+    sources = b"".join(file.read_bytes() for file in sorted(source.parent.glob("*.java")))
+    text = source.name.encode() + sources + manifest.read_bytes()
     folder = BUILD / f"kafka-streams-{hashlib.sha256(text).hexdigest()[:12]}"
     if folder.exists():
         return folder
@@ -72,7 +74,7 @@ def _compiled(java: str, jars: tuple[Path, ...], source: Path, manifest: Path) -
     with tempfile.TemporaryDirectory(dir=BUILD) as temporary:
         draft = Path(temporary) / "classes"
         options = (f"-{_RELEASE}", "-proc:none", "-nowarn", "-d", str(draft))
-        class_path = os.pathsep.join(map(str, jars))
+        class_path = os.pathsep.join(map(str, (*jars, source.parent)))
         done = subprocess.run(
             [java, "-jar", str(compiler), *options, "-cp", class_path, str(source)],
             capture_output=True,

@@ -38,13 +38,17 @@ class Basket(NamedTuple):
 class Orders:
     """Orders of `users` users, each as likely as any other, without end."""
 
-    def __init__(self, *, seed: int, users: int, event_bytes: int) -> None:
-        """Raise ValueError for a size that is not in SIZES."""
+    def __init__(self, *, seed: int, users: int, event_bytes: int, jitter_step_ms: int = 1) -> None:
+        """Raise ValueError for a size that is not in SIZES.
+
+        Event times are behind by a multiple of `jitter_step_ms`.
+        """
         if event_bytes not in SIZES:
             raise ValueError(f"events have {SIZES} bytes, not {event_bytes}")
         self._random = Random(seed)  # noqa: S311 - it must be repeatable
         self._users = users
         self._is_bare = event_bytes == _BARE_SIZE
+        self._jitters_ms = range(0, _MAX_JITTER_MS, jitter_step_ms)
         self._baskets = [_basket(self._random, _ITEMS[event_bytes]) for _ in range(_BASKETS)]
         self._draws = self._drawn()
         self._made = 0
@@ -84,7 +88,7 @@ class Orders:
         while True:
             users = random.choices(range(1, self._users + 1), k=_BLOCK)
             baskets = random.choices(self._baskets, k=_BLOCK)
-            jitters = random.choices(range(_MAX_JITTER_MS), k=_BLOCK)
+            jitters = random.choices(self._jitters_ms, k=_BLOCK)
             yield from zip(users, baskets, jitters, strict=True)
 
 

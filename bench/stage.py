@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -117,13 +118,42 @@ class Stage:
 
     async def committed(self, group: str) -> int:
         """Return how many records of the inputs a group has committed; 0 while there is no such group."""
+        return sum((await self._offsets(group, self.inputs)).values())
+
+    async def between(self, group: str) -> dict[str, int]:
+        """Return what a group has committed of other topics than the inputs, each as a whole."""
+        found: Counter[str] = Counter()
+        for place, offset in (await self._offsets(group)).items():
+            if place.topic not in self._inputs:
+                found[place.topic] += offset
+        return found
+
+    async def is_through(self, group: str, app_id: str) -> bool:
+        """Tell whether a group has done all of an application's own topics but its changelogs.
+
+        A topic to which a transaction wrote ends with the mark of its end, which nobody needs to commit.
+        """
+        committed = await self._offsets(group)
+        names = [t for t in await self.topics() if t.startswith(f"{app_id}-")]
+        wanted = [
+            TopicPartition(name, number)
+            for name in names
+            if not name.endswith("-changelog")
+            for number in range(self.partitions)
+        ]
+        ends = await self._written_ends(wanted)
+        return all(committed.get(place, 0) >= end - 1 for place, end in ends.items())
+
+    async def _offsets(
+        self, group: str, places: Sequence[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
         try:
-            found = await self._admin.list_consumer_group_offsets(group, partitions=self.inputs)
+            found = await self._admin.list_consumer_group_offsets(group, partitions=places)
         except KafkaError as error:
             if error.retriable:
-                return 0  # a new broker makes the groups' topic when it is first asked for one
+                return {}  # a new broker makes the groups' topic when it is first asked for one
             raise
-        return sum(max(0, each.offset) for each in found.values())
+        return {place: max(0, each.offset) for place, each in found.items()}
 
     async def owners(self, group: str) -> dict[int, str]:
         """Return by partition the member that has it, as the group's coordinator tells."""

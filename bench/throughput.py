@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
-from bench.figures import Observation, pace, profile
+from bench.figures import Observation, least_done, pace, profile
 from bench.oracle import Oracle, TableCheck, Told, event_differences, told
 from bench.processes import Running, SystemFailedError, Usage
 from bench.results import Run
@@ -24,29 +24,49 @@ _MB = 1024 * 1024
 
 
 class Watch:
-    """Looks at a group's commits and at what its processes use, until all orders are committed."""
+    """Looks at a group's commits and at what its processes use, until all orders are committed.
 
-    def __init__(self, stage: Stage, group: str, running: Sequence[Running]) -> None:
-        self.seen: list[Observation] = []
+    Where records go on through topics of the application's own (`app_id`), until it has done those, too.
+    """
+
+    def __init__(
+        self, stage: Stage, group: str, running: Sequence[Running], app_id: str | None = None
+    ) -> None:
         self.peak_rss_bytes = 0
+        self._seen: list[Observation] = []
+        self._between: list[dict[str, int]] = []
         self._stage = stage
         self._group = group
         self._running = running
+        self._app_id = app_id
+
+    @property
+    def seen(self) -> list[Observation]:
+        """What was seen; how far the group was is told by the topic of which it had done least."""
+        return least_done(self._seen, self._between) if self._app_id else self._seen
 
     async def until(self, total: int) -> None:
         """Return once so many are committed. Raises SystemFailedError if it ends or stalls before."""
-        moved_at_s = time.monotonic()
-        while not self.seen or self.seen[-1].committed < total:
+        moved_at_s, before = time.monotonic(), 0
+        while not await self._is_done(total):
             for each in self._running:
                 each.check()
-            before = self.seen[-1].committed if self.seen else 0
-            self.seen.append(await self._look())
-            if self.seen[-1].committed > before:
-                moved_at_s = time.monotonic()
+            self._seen.append(await self._look())
+            committed = self._seen[-1].committed
+            if self._app_id is not None:
+                self._between.append(await self._stage.between(self._group))
+                committed += sum(self._between[-1].values())
+            if committed > before:
+                moved_at_s, before = time.monotonic(), committed
             elif time.monotonic() - moved_at_s > _STALLED_S:
                 what = f"committed nothing for {_STALLED_S:g} s, at {before:,} of {total:,}"
                 raise self._running[0].failure(what)
             await asyncio.sleep(_LOOK_S)
+
+    async def _is_done(self, total: int) -> bool:
+        if not self._seen or self._seen[-1].committed < total:
+            return False
+        return self._app_id is None or await self._stage.is_through(self._group, self._app_id)
 
     async def _look(self) -> Observation:
         used = [each.usage() for each in self._running]
@@ -63,21 +83,25 @@ async def catch_up(
     checked: Callable[[str], Awaitable[None]],
     *,
     workers: int = 1,
+    has_between: bool = False,
 ) -> Run:
     """Let a system do all that is on the stage; return its figures once its output is found right.
 
     `checked` is given its application id, and raises SystemFailedError for output that is not right, as
-    this does for a system that ends or stalls.
+    this does for a system that ends or stalls. `has_between`: records go on through topics of its own.
     """
     await stage.clear()
     app_id = f"bench-{folder.name}"
     bytes_before = stage.log_bytes()
     async with at_work(stage, system, app_id, folder, workers=workers) as running:
-        watch = Watch(stage, system.group(app_id), running)
+        between_of = app_id if has_between else None
+        watch = Watch(stage, system.group(app_id), running, between_of)
         await watch.until(stage.total)
     bytes_sent = stage.log_bytes() - bytes_before
     await checked(app_id)
-    measured = pace(watch.seen, stage.total)
+    # Of what comes in stages, the first may be far ahead of the last: half of one is not half of the work,
+    # and from there on only the last one would be measured. So nothing is warm-up there.
+    measured = pace(watch.seen, stage.total, warm_share=0.0 if has_between else 0.5)
     return Run(
         events_per_s=measured.events_per_s,
         measured_events=measured.events,

@@ -1,4 +1,4 @@
-"""What operators are given: the bench's orders, and for joins orders and their payments, by order."""
+"""What operators are given: the bench's orders, and for joins their payments, or users, beside them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final
 
 import msgspec
 
-from bench.operators.kinds import Kind
+from bench.operators.kinds import PAYMENTS, USERS, Kind
 from bench.operators.oracle import Placed
+from bench.operators.users import with_users
 from bench.orders import Orders
 from bench.work import ORDERS
 
-PAYMENTS: Final = "payments"
 _SEED: Final = 7
 _EVENT_BYTES: Final = 400
 # Orders are up to 2 s out of order. A payment that is read before its order, and is behind stream time by a
@@ -36,11 +36,16 @@ def records(kind: Kind, events: int, end_ms: int) -> Iterator[tuple[str, bytes, 
     """Yield topic, key and value, in the order in which they are written, up to the event time end_ms.
 
     There are so many events, of which payments are nearly half. A thousand come a second of event time,
-    fewer where there are so few that no window would close.
+    fewer where there are so few that no window would close; with users, 500.
     """
-    orders = Orders(seed=_SEED, users=kind.users, event_bytes=_EVENT_BYTES)
-    step_ms = max(1, _LEAST_MS // events)
+    tick_ms = 2 if kind.has_users else 1
+    orders = Orders(seed=_SEED, users=kind.users, event_bytes=_EVENT_BYTES, jitter_step_ms=tick_ms)
+    step_ms = max(1, _LEAST_MS // events) * tick_ms
+    end_ms -= end_ms % tick_ms
     times_ms = range(end_ms - events * step_ms, end_ms, step_ms)
+    if kind.has_users:
+        yield from with_users(kind, orders, times_ms, Random(_SEED))  # noqa: S311 - as below
+        return
     if not kind.is_join:
         for at_ms in times_ms:
             yield ORDERS, *orders.at(at_ms, b"")
@@ -65,22 +70,37 @@ def _payment(order_id: bytes, time_ms: int, random: Random) -> bytes:
     return _PAYMENT % (*ids, random.randrange(1, 10_000), amount)
 
 
+class _Item(msgspec.Struct, gc=False):
+    product_id: str
+
+
 class _Data(msgspec.Struct, gc=False):
-    order_id: str
     user_id: str
-    amount: float
+    order_id: str = ""
+    amount: float = 0.0
+    items: tuple[_Item, ...] = ()
 
 
 class _Event(msgspec.Struct, gc=False):
+    event_type: str
     timestamp: int
     data: _Data
+    sequence: int | None = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
 
 
-def placed(kind: Kind, value: bytes) -> Placed:
+def placed(kind: Kind, topic: str, value: bytes) -> Placed:
     """Return an event as the oracle takes it."""
     event = _decode(value)
-    key = event.data.order_id if kind.is_join else event.data.user_id
-    return Placed(key, event.timestamp, round(event.data.amount * 100))
+    data = event.data
+    if topic == USERS:
+        sequence = None if event.event_type == "user.deleted" else event.sequence
+        return Placed(data.user_id, event.timestamp, sequence)
+    key = data.user_id
+    if kind.is_join:
+        key = data.order_id
+    elif kind.operator == "repartition":
+        key = data.items[0].product_id
+    return Placed(key, event.timestamp, round(data.amount * 100), data.order_id)

@@ -6,10 +6,19 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-Operator: TypeAlias = Literal["tumbling", "hopping", "sliding", "session", "inner", "outer"]
-OPERATORS: Final[tuple[Operator, ...]] = get_args(Operator)
+from bench.work import ORDERS
+
+WindowOperator: TypeAlias = Literal["tumbling", "hopping", "sliding", "session", "repartition"]
+JoinOperator: TypeAlias = Literal["inner", "outer"]
+TableOperator: TypeAlias = Literal["stream-table", "table-table", "foreign-key", "versioned"]
+Operator: TypeAlias = WindowOperator | JoinOperator | TableOperator
+PAYMENTS: Final = "payments"
+USERS: Final = "users"
 RESULTS: Final = "results"
-"""The topic that results go to: each once, when its window has closed, or when two records match."""
+"""The topic that results go to: each once, when its window has closed, or when two records match.
+
+Those of a table's operators are its changes: there the last one of a key counts.
+"""
 
 _MINUTE_MS: Final = 60_000
 _GRACE_MS: Final = 5_000
@@ -21,8 +30,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """As tables show it."""
     operator: Operator
-    size_ms: int
-    """Of windows; the gap of sessions; how much later than its order a payment may come."""
+    size_ms: int = 0
+    """Of windows; the gap of sessions; how much later than its order a payment may come; a history."""
     advance_ms: int = 0
     """Of hopping windows."""
     grace_ms: int = _GRACE_MS
@@ -42,7 +51,37 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_join(self) -> bool:
         """Whether it reads payments as well, both by order."""
-        return self.operator in {"inner", "outer"}
+        return self.operator in get_args(JoinOperator)
+
+    @property
+    def has_users(self) -> bool:
+        """Whether it reads what becomes of users as well."""
+        return self.operator in get_args(TableOperator)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The topics that it reads."""
+        return ORDERS, *([PAYMENTS] * self.is_join), *([USERS] * self.has_users)
+
+    @property
+    def is_by_order(self) -> bool:
+        """Whether its orders come by their ids, not by user."""
+        return self.is_join or self.operator == "foreign-key"
+
+    @property
+    def is_rekeyed(self) -> bool:
+        """Whether records meet by another key than that of the input, through topics in between."""
+        return self.operator in {"repartition", "foreign-key"}
+
+    @property
+    def tells_changes(self) -> bool:
+        """Whether its results are a table's changes: how many of a key there are hangs on commits."""
+        return self.operator in {"repartition", "table-table", "foreign-key"}
+
+    @property
+    def waits(self) -> bool:
+        """Whether results wait for event time to pass."""
+        return not (self.tells_changes or self.operator == "stream-table")
 
 
 # Orders come a thousand a second of event time: a user's of 10,000 each 10 s, so that an hour of the
@@ -67,6 +106,19 @@ KINDS: Final = (
     Kind(name="session 30 s", operator="session", size_ms=30_000),
     Kind(name="inner join", operator="inner", size_ms=_MINUTE_MS),
     Kind(name="outer join", operator="outer", size_ms=_MINUTE_MS),
+    Kind(name="stream-table join", operator="stream-table"),
+    # Orders of one product come from all tasks, which may be apart in event time by all of the input:
+    # only a grace beyond that makes nothing late. Then no window closes, so changes are told.
+    Kind(
+        name="repartition + tumbling 1 min",
+        operator="repartition",
+        size_ms=_MINUTE_MS,
+        advance_ms=_MINUTE_MS,
+        grace_ms=1_440 * _MINUTE_MS,
+    ),
+    Kind(name="table-table join", operator="table-table"),
+    Kind(name="foreign-key join", operator="foreign-key"),
+    Kind(name="versioned join", operator="versioned", size_ms=_MINUTE_MS),
     # Of 2 M users one in two orders within 1,400 s: a million sessions are open, and half of all orders
     # begin a new one, while as many close. In the other there is nothing to close.
     Kind(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import merge
 from itertools import accumulate, pairwise
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -13,27 +15,31 @@ from bench.operators.kinds import Kind
 
 NOT_YET_MS = 2**62
 _SHOWN = 3
+_time_ms = attrgetter("time_ms")
 
 
 class Placed(NamedTuple):
-    """An order or payment: its key, event time, cents."""
+    """An order, a payment, or what became of a user."""
 
     key: str
+    """By which it is counted or joined, wherever the record lies."""
     time_ms: int
-    cents: int
+    value: int | None
+    """Cents; of users the number of their event, None of one that is deleted."""
+    order_id: str = ""
 
 
 class Outcome(NamedTuple):
     """A result, and the stream time at which it must have left."""
 
     value: tuple[int | None, int | None, int]
-    """Orders, cents and the window's end; of joins, both sides' cents and 0."""
+    """Orders, cents and the window's end; of joins, both sides' values and 0."""
     due_ms: int
     """NOT_YET_MS where the input ends before."""
 
 
 Key: TypeAlias = tuple[str, int]
-"""A user and the start of a window; of joins, an order and 0."""
+"""A user or product and the start of a window; of joins, an order or user and 0."""
 
 
 class ResultJson(msgspec.Struct, frozen=True, gc=False):
@@ -45,7 +51,7 @@ class ResultJson(msgspec.Struct, frozen=True, gc=False):
     left: int | None
     """Orders in the window; of joins, the order's cents."""
     right: int | None
-    """Their cents; of joins, the payment's cents."""
+    """Their cents; of joins, the payment's cents, or the number of the user's event."""
 
     @property
     def value(self) -> tuple[int | None, int | None, int]:
@@ -56,12 +62,19 @@ class ResultJson(msgspec.Struct, frozen=True, gc=False):
 read_result = msgspec.json.Decoder(ResultJson).decode
 
 
-def outcomes(
-    kind: Kind, orders: Sequence[Placed], payments: Sequence[Placed]
-) -> dict[Key, Outcome]:
-    """Return what comes of one partition, sooner or later. Nothing in it may be late."""
-    now_ms = max((one.time_ms for one in (*orders, *payments)), default=0)
-    found = _joined(kind, orders, payments) if kind.is_join else _counted(kind, orders)
+def outcomes(kind: Kind, orders: Sequence[Placed], others: Sequence[Placed]) -> dict[Key, Outcome]:
+    """Return what comes of one partition, sooner or later; of all of them, if the kind is re-keyed.
+
+    `others` are the payments or users. Nothing may be late. Of a table there is each row as it is in the
+    end: what it was in between hangs on how the inputs meet.
+    """
+    if kind.is_join:
+        found = _joined(kind, orders, others)
+    else:
+        found = _with_users(kind, orders, others) if kind.has_users else _counted(kind, orders)
+    if not kind.waits:
+        return dict(found)
+    now_ms = max((one.time_ms for one in (*orders, *others)), default=0)
     return {
         key: outcome if outcome.due_ms <= now_ms else outcome._replace(due_ms=NOT_YET_MS)
         for key, outcome in found
@@ -75,7 +88,7 @@ def _counted(kind: Kind, orders: Sequence[Placed]) -> Iterator[tuple[Key, Outcom
     for key, of_key in by_key.items():
         of_key.sort(key=lambda order: order.time_ms)
         times_ms = [order.time_ms for order in of_key]
-        cents = [0, *accumulate(order.cents for order in of_key)]
+        cents = [0, *accumulate(order.value or 0 for order in of_key)]
         for start_ms, last_ms, end_ms, due_ms in _windows(kind, times_ms):
             begin, end = bisect_left(times_ms, start_ms), bisect_right(times_ms, last_ms)
             counted = end - begin, cents[end] - cents[begin], end_ms
@@ -117,12 +130,57 @@ def _joined(
         payment = paid.pop(order.key, None)
         if payment is not None and 0 <= payment.time_ms - order.time_ms <= kind.size_ms:
             due_ms = max(order.time_ms, payment.time_ms)
-            yield (order.key, 0), Outcome((order.cents, payment.cents, 0), due_ms)
+            yield (order.key, 0), Outcome((order.value, payment.value, 0), due_ms)
         elif payment is None and kind.operator == "outer":
-            yield (order.key, 0), Outcome((order.cents, None, 0), order.time_ms + kept_ms)
+            yield (order.key, 0), Outcome((order.value, None, 0), order.time_ms + kept_ms)
     if kind.operator == "outer":
         for payment in paid.values():
-            yield (payment.key, 0), Outcome((None, payment.cents, 0), payment.time_ms + kept_ms)
+            yield (payment.key, 0), Outcome((None, payment.value, 0), payment.time_ms + kept_ms)
+
+
+def _with_users(
+    kind: Kind, orders: Sequence[Placed], users: Sequence[Placed]
+) -> Iterator[tuple[Key, Outcome]]:
+    if kind.operator == "stream-table":
+        yield from _as_of_turn(orders, users)
+    elif kind.operator == "versioned":
+        yield from _as_of_time(kind, orders, users)
+    else:
+        right = {user.key: user.value for user in users}
+        for order in orders:
+            if (value := right.get(order.key)) is not None:
+                key = order.order_id if kind.operator == "foreign-key" else order.key
+                yield (key, 0), Outcome((order.value, value, 0), 0)
+
+
+def _as_of_turn(orders: Sequence[Placed], users: Sequence[Placed]) -> Iterator[tuple[Key, Outcome]]:
+    table: dict[str, int | None] = {}
+    # Of two topics, both systems take the one whose next record is the older one, as this does.
+    for one in merge(users, orders, key=_time_ms):
+        if one.order_id:
+            yield (one.order_id, 0), Outcome((one.value, table.get(one.key), 0), 0)
+        else:
+            table[one.key] = one.value
+
+
+def _as_of_time(
+    kind: Kind, orders: Sequence[Placed], users: Sequence[Placed]
+) -> Iterator[tuple[Key, Outcome]]:
+    versions: dict[str, list[Placed]] = {}
+    for user in sorted(users, key=_time_ms):  # of one time, the later record is the value
+        versions.setdefault(user.key, []).append(user)
+    for order in orders:
+        of_key = versions.get(order.key, [])
+        at = bisect_right(of_key, order.time_ms, key=_time_ms)
+        found = of_key[at - 1].value if at else None
+        outcome = Outcome((order.value, found, 0), order.time_ms + kind.grace_ms)
+        yield (order.order_id, 0), outcome
+
+
+def as_table(results: Iterable[ResultJson]) -> Iterable[ResultJson]:
+    """Return the rows that changes of a table leave: the last of each key, but those that are deleted."""
+    rows = {(result.key, result.start): result for result in results}
+    return [row for row in rows.values() if (row.left, row.right) != (None, None)]
 
 
 def differences(

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from bench.measuring import Measuring
-from bench.operators.inputs import PAYMENTS, placed, records
+from bench.operators.inputs import placed, records
 from bench.operators.kinds import KINDS, RESULTS, Kind
-from bench.operators.oracle import Key, Outcome, Placed, differences, outcomes, read_result
+from bench.operators.oracle import (
+    Key,
+    Outcome,
+    Placed,
+    ResultJson,
+    as_table,
+    differences,
+    outcomes,
+    read_result,
+)
 from bench.operators.systems import HeadraceOperator, KafkaStreamsOperator
 from bench.processes import SystemFailedError
 from bench.results import OperatorRow, Results
@@ -18,7 +27,6 @@ from bench.run import summarize
 from bench.stage import Stage
 from bench.systems.system import CannotMeasureError, label
 from bench.throughput import catch_up
-from bench.work import ORDERS
 from streams.errors import HeadraceError
 
 _PARTITIONS: Final = 4
@@ -58,8 +66,8 @@ class OperatorsBench(Measuring):
         """Measure everything. Raises HeadraceError where the broker itself cannot be had."""
         with self._broker() as (kafka, data):
             for kind in self._plan.kinds:
-                inputs = (ORDERS, PAYMENTS) if kind.is_join else (ORDERS,)
-                async with Stage(kafka, data, inputs=inputs, outputs=(RESULTS,)) as self._stage:
+                stage = Stage(kafka, data, inputs=kind.inputs, outputs=(RESULTS,))
+                async with stage as self._stage:
                     await self._measure(kind)
                 self._keep()
         return self.results
@@ -102,7 +110,13 @@ class OperatorsBench(Measuring):
             return  # what has failed once is not tried for hours
         folder = self._new_folder(row.label)
         try:
-            run = await catch_up(self._stage, system, folder, lambda _: self._check(system))
+            run = await catch_up(
+                self._stage,
+                system,
+                folder,
+                lambda _: self._check(system),
+                has_between=system.kind.is_rekeyed,
+            )
         except HeadraceError as error:
             self._problem(row.problems, error)
             return
@@ -114,27 +128,33 @@ class OperatorsBench(Measuring):
 
     async def _check(self, system: _System) -> None:
         """Compare a system's results with what must come of the input. Raises SystemFailedError."""
-        results = [
+        results: Iterable[ResultJson] = [
             read_result(record.value)
             for partition in range(_PARTITIONS)
             async for some in self._stage.read([RESULTS], partition)
             for record in some
         ]
-        until_ms = self._sure_ms if isinstance(system, KafkaStreamsOperator) else self._end_ms
+        kind = system.kind
+        if kind.tells_changes:
+            results = as_table(results)
+        is_held_back = kind.waits and isinstance(system, KafkaStreamsOperator)
+        until_ms = self._sure_ms if is_held_back else self._end_ms
         if wrong := list(differences(self._expected, results, until_ms=until_ms)):
             raise SystemFailedError(f"{label(system)}: its results are wrong: {'; '.join(wrong)}")
 
     async def _expect(self, kind: Kind) -> dict[Key, Outcome]:
+        # By partition, as systems work; what is re-keyed meets across them.
         expected: dict[Key, Outcome] = {}
-        for partition in range(_PARTITIONS):
-            orders = await self._placed(kind, ORDERS, partition)
-            payments = await self._placed(kind, PAYMENTS, partition) if kind.is_join else []
-            expected |= outcomes(kind, orders, payments)
+        together = [range(_PARTITIONS)] if kind.is_rekeyed else [[p] for p in range(_PARTITIONS)]
+        for partitions in together:
+            orders, *others = [await self._placed(kind, topic, partitions) for topic in kind.inputs]
+            expected |= outcomes(kind, orders, others[0] if others else [])
         return expected
 
-    async def _placed(self, kind: Kind, topic: str, partition: int) -> list[Placed]:
+    async def _placed(self, kind: Kind, topic: str, partitions: Iterable[int]) -> list[Placed]:
         return [
-            placed(kind, record.value)
+            placed(kind, topic, record.value)
+            for partition in partitions
             async for some in self._stage.read([topic], partition)
             for record in some
         ]

@@ -40,7 +40,8 @@ import org.apache.kafka.streams.state.SessionStore;
 import org.apache.kafka.streams.state.WindowStore;
 
 /**
- * One operator over orders, or over orders and payments: the benchmark's, on Kafka Streams.
+ * One operator over orders, or over orders and payments: the benchmark's, on Kafka Streams. Those of
+ * tables, and over orders by another key, stand in TableStreams.
  *
  * <p>Configuration: a properties file, whose path is the one argument: Kafka Streams' own
  * configuration, and the operator with its times (bench.operator, bench.size.ms, bench.advance.ms,
@@ -49,10 +50,14 @@ import org.apache.kafka.streams.state.WindowStore;
 public final class OperatorStreams {
   private static final ObjectMapper JSON = new ObjectMapper();
 
-  /** An order.created or a payment.completed as the operators read it. */
+  /** What all events have. */
   @JsonIgnoreProperties(ignoreUnknown = true)
-  public static final class Event {
+  public abstract static class Timed {
     public long timestamp;
+  }
+
+  /** An order.created or a payment.completed as windows and joins of streams read it. */
+  public static final class Event extends Timed {
     public Data data;
   }
 
@@ -70,7 +75,7 @@ public final class OperatorStreams {
 
   public record Result(String key, long start, long end, Long left, Long right) {}
 
-  private static <T> Serde<T> json(Class<T> type) {
+  static <T> Serde<T> json(Class<T> type) {
     ObjectReader reader = JSON.readerFor(type);
     ObjectWriter writer = JSON.writerFor(type);
     Serializer<T> serializer =
@@ -96,24 +101,31 @@ public final class OperatorStreams {
   public static final class EventTime implements TimestampExtractor {
     @Override
     public long extract(ConsumerRecord<Object, Object> record, long partitionTime) {
-      return ((Event) record.value()).timestamp;
+      return ((Timed) record.value()).timestamp;
     }
   }
 
-  private static Duration millis(Properties settings, String name) {
+  static Duration millis(Properties settings, String name) {
     return Duration.ofMillis(Long.parseLong(settings.getProperty(name)));
   }
 
-  private static KStream<String, Long> cents(StreamsBuilder builder, String topic) {
+  static <T extends Timed> KStream<String, T> events(
+      StreamsBuilder builder, String topic, Class<T> type) {
     return builder.stream(
-            topic,
-            Consumed.with(Serdes.String(), json(Event.class))
-                .withTimestampExtractor(new EventTime()))
-        .mapValues(event -> event.data.amount.movePointRight(2).longValueExact());
+        topic,
+        Consumed.with(Serdes.String(), json(type)).withTimestampExtractor(new EventTime()));
+  }
+
+  static long cents(BigDecimal amount) {
+    return amount.movePointRight(2).longValueExact();
+  }
+
+  private static KStream<String, Long> cents(StreamsBuilder builder, String topic) {
+    return events(builder, topic, Event.class).mapValues(event -> cents(event.data.amount));
   }
 
   // A new state each time: sliding windows put the one that was there into the next window, too.
-  private static Counted add(String key, Long cents, Counted before) {
+  static Counted add(String key, Long cents, Counted before) {
     Counted counted = new Counted();
     counted.orders = before.orders + 1;
     counted.cents = before.cents + cents;
@@ -173,11 +185,28 @@ public final class OperatorStreams {
     }
   }
 
+  static KStream<String, Result> told(KTable<Windowed<String>, Counted> windows) {
+    return windows
+        .toStream()
+        .map(
+            (window, counted) ->
+                KeyValue.pair(
+                    window.key(),
+                    new Result(
+                        window.key(),
+                        window.window().start(),
+                        window.window().end(),
+                        counted.orders,
+                        counted.cents)));
+  }
+
   private static StreamsBuilder topology(Properties settings) {
     StreamsBuilder builder = new StreamsBuilder();
     String operator = settings.getProperty("bench.operator");
     KStream<String, Result> results;
-    if (operator.equals("inner") || operator.equals("outer")) {
+    if (TableStreams.OPERATORS.contains(operator)) {
+      results = TableStreams.results(builder, operator, settings);
+    } else if (operator.equals("inner") || operator.equals("outer")) {
       KStream<String, Long> orders = cents(builder, "orders");
       KStream<String, Long> payments = cents(builder, "payments");
       JoinWindows within =
@@ -195,19 +224,7 @@ public final class OperatorStreams {
     } else {
       KGroupedStream<String, Long> orders =
           cents(builder, "orders").groupByKey(Grouped.with(Serdes.String(), Serdes.Long()));
-      results =
-          windows(orders, operator, settings)
-              .toStream()
-              .map(
-                  (window, counted) ->
-                      KeyValue.pair(
-                          window.key(),
-                          new Result(
-                              window.key(),
-                              window.window().start(),
-                              window.window().end(),
-                              counted.orders,
-                              counted.cents)));
+      results = told(windows(orders, operator, settings));
     }
     results.to("results", Produced.with(Serdes.String(), json(Result.class)));
     return builder;

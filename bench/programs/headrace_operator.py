@@ -10,10 +10,10 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from operator import attrgetter
 from typing import Any, Final, cast
 
-from bench.operators.inputs import PAYMENTS
-from bench.operators.kinds import KINDS, RESULTS, Kind
-from bench.operators.oracle import ResultJson
+from bench.operators.kinds import KINDS, PAYMENTS, Kind
+from bench.programs import headrace_tables
 from bench.programs.headrace_orders import run_worker
+from bench.programs.told import TOLD, Result, cents, user_id
 from streams.declared import stream
 from streams.engine.api import App, Batch
 from streams.engine.definitions import Flow, PaneTable, Table, TimedTable, Topic, Topology
@@ -38,42 +38,17 @@ from streams.topics import ORDERS
 _order_id = attrgetter("data.order_id")
 
 
-class Result(ResultJson, frozen=True, gc=False):
-    """A result as the engine takes an event."""
-
-    @property
-    def event_id(self) -> str:
-        """Name it in errors."""
-        return f"{self.key}@{self.start}"
-
-    @property
-    def timestamp(self) -> int:
-        """Return its time, ms."""
-        return self.end
-
-
-_RESULTS: Final = Topic(RESULTS, events=(Result,), key=attrgetter("key"))
-
-
-def _user_id(order: OrderCreated) -> str:
-    return order.data.user_id
-
-
-def _cents(event: OrderCreated | PaymentCompleted) -> int:
-    return round((event.data.amount or 0) * 100)
-
-
 # --- windows --------------------------------------------------------------------------------------
 
-_counted: Final = several(orders=count(), cents=total(_cents))
+_counted: Final = several(orders=count(), cents=total(cents))
 
 
 def _aggregation(kind: Kind) -> Aggregation[OrderCreated, Any, Any]:
     if kind.operator == "session":
         sessions = SessionWindows(gap_ms=kind.size_ms, grace_ms=kind.grace_ms)
-        return SessionAggregation(sessions, _counted, key=_user_id)
+        return SessionAggregation(sessions, _counted, key=user_id)
     sliding = SlidingWindows(difference_ms=kind.size_ms, grace_ms=kind.grace_ms)
-    return SlidingAggregation(sliding, _counted, key=_user_id)
+    return SlidingAggregation(sliding, _counted, key=user_id)
 
 
 def _rows_flow(kind: Kind) -> Flow:
@@ -89,20 +64,20 @@ def _rows_flow(kind: Kind) -> Flow:
         return left, list(map(_window, closed))
 
     register = _register_windows(table, take)
-    return Flow(register, "windows", reads=(ORDERS,), keeps=table, fires=close, emits=_RESULTS)
+    return Flow(register, "windows", reads=(ORDERS,), keeps=table, fires=close, emits=TOLD)
 
 
 def _panes_flow(kind: Kind) -> Flow:
     """Tumbling and hopping windows: a row a pane, in columns."""
     windows = HoppingWindows(kind.size_ms, kind.advance_ms, kind.grace_ms)
-    aggregation = PaneAggregation[OrderCreated, dict[str, int]](windows, _counted, key=_user_id)
+    aggregation = PaneAggregation[OrderCreated, dict[str, int]](windows, _counted, key=user_id)
     table: PaneTable[Any] = PaneTable.of("windows", aggregation)
 
     def tell(closed: Iterable[Windowed[Any]]) -> Iterable[Result]:
         return map(_window, closed)
 
     register = _register_windows(table, aggregation.add)
-    return Flow(register, "windows", reads=(ORDERS,), keeps=table, tells=tell, emits=_RESULTS)
+    return Flow(register, "windows", reads=(ORDERS,), keeps=table, tells=tell, emits=TOLD)
 
 
 def _declared_flow(kind: Kind) -> Flow:
@@ -110,9 +85,9 @@ def _declared_flow(kind: Kind) -> Flow:
     windows = TumblingWindows(kind.size_ms, kind.grace_ms)
     [flow] = (
         stream(ORDERS, OrderCreated)
-        .window(windows, key=_user_id)
-        .aggregate(orders=count(), cents=total(_cents))
-        .to("windows", _RESULTS, _window)
+        .window(windows, key=user_id)
+        .aggregate(orders=count(), cents=total(cents))
+        .to("windows", TOLD, _window)
     )
     return flow
 
@@ -145,8 +120,8 @@ def _join_flow(kind: Kind) -> Flow:
         grace_ms=kind.grace_ms,
         left_key=_order_id,
         right_key=_order_id,
-        keep_left=_cents,
-        keep_right=_cents,
+        keep_left=cents,
+        keep_right=cents,
     )
     table = TimedTable("pairs", *pending_codec(int, int))
 
@@ -173,9 +148,7 @@ def _join_flow(kind: Kind) -> Flow:
         app.agent(orders)(of_orders)
         app.agent(payments)(of_payments)
 
-    return Flow(
-        register, "pairs", reads=(orders, payments), keeps=table, fires=close, emits=_RESULTS
-    )
+    return Flow(register, "pairs", reads=(orders, payments), keeps=table, fires=close, emits=TOLD)
 
 
 def _pair(joined: Joined[int, int]) -> Result:
@@ -188,15 +161,19 @@ def _pair(joined: Joined[int, int]) -> Result:
 def main(name: str) -> None:
     """Run a worker of the kind of this name until SIGTERM."""
     kind = next(kind for kind in KINDS if kind.name == name)
-    run_worker(Topology((_flow(kind),), dead_letters="dead-letters"))
+    run_worker(Topology(flows(kind), dead_letters="dead-letters"))
 
 
-def _flow(kind: Kind) -> Flow:
-    if kind.is_declared:
-        return _declared_flow(kind)
-    if kind.is_join:
-        return _join_flow(kind)
-    return _panes_flow(kind) if kind.operator in {"tumbling", "hopping"} else _rows_flow(kind)
+def flows(kind: Kind) -> tuple[Flow, ...]:
+    """Return the flows of a kind."""
+    match kind.operator:
+        case "tumbling" | "hopping":
+            return (_declared_flow(kind) if kind.is_declared else _panes_flow(kind),)
+        case "sliding" | "session":
+            return (_rows_flow(kind),)
+        case "inner" | "outer":
+            return (_join_flow(kind),)
+    return headrace_tables.flows(kind)
 
 
 if __name__ == "__main__":

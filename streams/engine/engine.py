@@ -47,7 +47,7 @@ from streams.engine.metrics import (
     STORE_MEMORY,
 )
 from streams.engine.pace import Pace
-from streams.engine.processing import Deliver, OvertakenError, process
+from streams.engine.processing import Deliver, OvertakenError, process, process_together
 from streams.engine.purging import Purging
 from streams.engine.records import TopicPartition
 from streams.engine.store import StoreMemory
@@ -386,7 +386,13 @@ class Engine:
         if not step and is_quiet(task):
             await pass_idle_time(task)
             is_due = task.has_due()
-        for tp, piece in step:
+        left = step
+        if len(step) > 1 and task.subtopology.interleaves:
+            self.turned_s = begun_s = self.clock.monotonic_s()
+            left = await process_together(task, step, self._deliver, self.failed)
+            records = 0 if left else sum(piece.end - piece.begin for _, piece in step)
+            self._pace.processed(records, self.clock.monotonic_s() - begun_s)
+        for tp, piece in left:
             reach(Step.PROCESS_BEFORE_BATCH)
             self.turned_s = begun_s = self.clock.monotonic_s()
             await process(task, tp, piece, self._deliver, self.failed)

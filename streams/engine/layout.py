@@ -78,6 +78,18 @@ class Subtopology:
         return min(found, default=None)
 
     @property
+    def interleaves(self) -> bool:
+        """Tell whether a step of several inputs is one of all, rules being called as turns have it.
+
+        So it is where a flow shows in which order its inputs came, and all tables are plain ones.
+        """
+        are_plain = all(
+            table.columns is None and not isinstance(table, WindowedTable | TimedTable)
+            for table in self.tables
+        )
+        return self.in_order_ms == 0 and are_plain and not self.joined
+
+    @property
     def overlaps(self) -> bool:
         """Tell whether steps are to end where windows have closed: for flows whose windows overlap."""
         tables = self.tables

@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from streams.engine.batch import Batch, Failure
+from streams.engine.batch import Batch, Failure, Interleaved
 from streams.engine.errors import CauselessFailureError
 from streams.engine.failpoints import Step, reach
 from streams.engine.records import TopicPartition
 from streams.engine.task import State, Task, first_failure
-from streams.engine.turns import Slice
+from streams.engine.turns import Slice, by_turn
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,38 @@ async def process(
     return dropped
 
 
+async def process_together(
+    task: Task,
+    step: Sequence[tuple[TopicPartition, Slice]],
+    deliver: Deliver,
+    failed: "asyncio.Future[None]",
+) -> list[tuple[TopicPartition, Slice]]:
+    """Process a step of several inputs as one; return what is left of it to be processed.
+
+    That is nothing, or, where a rule raised, all of it, undone and cut by turn: so the record that does it
+    is found in its own batch. Raises OvertakenError.
+    """
+    together = Interleaved()
+    batches = [task.batch(source, piece, together) for source, piece in step]
+    try:
+        failure: Failure | None = None
+        for (source, piece), batch in zip(step, batches, strict=True):
+            failure = failure or await _through_agents(task, source, piece, batch, deliver, failed)
+        if failure is None:
+            together.run()
+            for (_, piece), batch in zip(step, batches, strict=True):
+                failure = failure or _failure(task, piece, batch)
+        if failure is not None:
+            task.undo()
+            return by_turn(step)
+        for (source, piece), batch in zip(step, batches, strict=True):
+            task.accept(source, piece, batch)
+        return []
+    finally:
+        for batch in batches:
+            batch.release()
+
+
 async def _through_agents(  # noqa: PLR0917 - called here alone
     task: Task,
     source: TopicPartition,
@@ -82,6 +114,10 @@ async def _through_agents(  # noqa: PLR0917 - called here alone
     if task.state is not State.RUNNING:  # the commit before failed, and took this with it
         raise OvertakenError
     reach(Step.PROCESS_AFTER_AGENTS)
+    return _failure(task, piece, batch)
+
+
+def _failure(task: Task, piece: Slice, batch: Batch) -> Failure | None:
     if batch.fatal is not None:
         raise batch.fatal
     return first_failure(task.subtopology.flows, batch.failures) or task.unwritable(piece)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from streams.engine import dead_letters, late_records
-from streams.engine.batch import Batch, Failure
+from streams.engine.batch import Batch, Failure, Interleaved
 from streams.engine.clock import Clock
 from streams.engine.cluster import Cluster, Producer
 from streams.engine.codec import Codec
@@ -120,7 +120,7 @@ class Task:
         self._fetched: dict[TopicPartition, deque[Run]] = {tp: deque() for tp in self.inputs}
         self._turns = Turns(
             self.inputs,
-            in_order_ms=subtopology.in_order_ms,
+            in_order_ms=None if subtopology.interleaves else subtopology.in_order_ms,
             until=self._until_told if subtopology.overlaps else None,
         )
 
@@ -219,11 +219,16 @@ class Task:
         largest = max(map(len, filter(None, run.values)), default=0)
         return largest * _LARGE_RECORDS_A_ROW > self.longest
 
-    def batch(self, source: TopicPartition, piece: Slice) -> Batch:
-        """Return a slice's events as a batch for the agents that read its topic."""
+    def batch(
+        self, source: TopicPartition, piece: Slice, together: Interleaved | None = None
+    ) -> Batch:
+        """Return a slice's events as a batch for the agents that read its topic.
+
+        `together`: with those of other inputs, whose turns come in between.
+        """
         flows = self.subtopology.readers(source.topic)
         [topic] = [topic for topic in self.subtopology.inputs if topic.name == source.topic]
-        return Batch(topic, self.partition, piece, flows, self)
+        return Batch(topic, self.partition, piece, flows, self, together)
 
     def begin(self) -> None:
         """Go on from what was committed: the parts are there, and know their stream times."""

@@ -224,6 +224,31 @@ class Turns:
         )
 
 
+def stretches(turns_ms: Sequence[Sequence[int]]) -> Iterator[tuple[int, int, int]]:
+    """Yield whose events are next, from which one to which, exclusive: by turn, ties by precedence."""
+    at = [0] * len(turns_ms)
+    waiting = [(of_input[0], rank) for rank, of_input in enumerate(turns_ms) if of_input]
+    while waiting:
+        waiting.sort()
+        (_, first), *others = waiting
+        own_ms, begin = turns_ms[first], at[first]
+        at[first] = end = _until(own_ms, first, *others[0]) if others else len(own_ms)
+        yield first, begin, end
+        waiting = [(own_ms[end], first), *others] if end < len(own_ms) else others
+
+
+def by_turn(step: Sequence[tuple[TopicPartition, Slice]]) -> list[tuple[TopicPartition, Slice]]:
+    """Return a step of several inputs cut wherever another one's turn comes."""
+    rest = [piece for _, piece in step]
+    cut: list[tuple[TopicPartition, Slice]] = []
+    for rank, begin, end in stretches([piece.turns_ms for piece in rest]):
+        piece, count = rest[rank], end - begin
+        if count < len(piece.events):
+            piece, rest[rank] = piece.split(count)
+        cut.append((step[rank][0], piece._replace(turns_ms=())))
+    return cut
+
+
 def _until(turns_ms: Sequence[int], input_rank: int, time_ms: int, rank: int) -> int:
     """Return how many turns of an input do not come after the turn `time_ms` of input `rank`."""
     return (bisect_right if input_rank <= rank else bisect_left)(turns_ms, time_ms)

@@ -91,17 +91,19 @@ class ForeignKeyJoin(Generic[L, R]):
     def add_left(self, events: Iterable[Timed], rows: KeptRows[Row[L, R]]) -> list[Change[L, R]]:
         """Change the left table; return the changes of the joined one, in turn."""
         told: list[Change[L, R]] = []
+        get, key_of, value_of = rows.get, self.left_key, self.left_value
         for event in events:
-            key, value = self.left_key(event), self.left_value(event)
-            before = _left(rows, key)
-            joined_with = None if before is None else _right(rows, before.foreign_key)
+            key, value = key_of(event), value_of(event)
+            before: Any = get(_LEFT + key)
             row = self._set_left(key, before, event.timestamp, value, rows)
             right = None if row is None else _right(rows, row.foreign_key)
             if self._is_there(row, right):
                 told.append(_change(key, value, right, event))
-            elif self._is_there(before, joined_with):
-                gone: Change[L, R] = _change(key, None, joined_with, event)
-                told.append(gone._replace(right=None))
+            elif before is not None:
+                joined_with = _right(rows, before.foreign_key)
+                if self._is_there(before, joined_with):
+                    gone: Change[L, R] = _change(key, None, joined_with, event)
+                    told.append(gone._replace(right=None))
         return told
 
     def add_right(self, events: Iterable[Timed], rows: KeptRows[Row[L, R]]) -> list[Change[L, R]]:
@@ -142,14 +144,11 @@ class ForeignKeyJoin(Generic[L, R]):
     ) -> LeftRow[L] | None:
         """Set a left row, in its place among those of its foreign key; return it, None if it is deleted."""
         named = None if value is None else self.foreign_key(value)
-        place = 0
-        if before is not None and before.foreign_key is not None:
-            if before.foreign_key == named:
-                place = before.place
-            else:
-                _leave(rows, before.foreign_key, before.place)
-        if named is not None and (before is None or before.foreign_key != named):
-            place = _join(rows, named, key)
+        named_before, place = (None, 0) if before is None else (before.foreign_key, before.place)
+        if named != named_before:
+            if named_before is not None:
+                _leave(rows, named_before, place)
+            place = 0 if named is None else _join(rows, named, key)
         if value is not None:
             row = LeftRow(time_ms, value, named, place)
             rows[_LEFT + key] = row
@@ -171,12 +170,8 @@ _LEFT: Final = "left/"
 _RIGHT: Final = "right/"
 
 
-def _left(rows: KeptRows[Row[L, R]], key: str) -> LeftRow[L] | None:
-    return cast("LeftRow[L] | None", rows.get(_LEFT + key))
-
-
-def _right(rows: KeptRows[Row[L, R]], key: str | None) -> RightRow[R] | None:
-    return None if key is None else cast("RightRow[R] | None", rows.get(_RIGHT + key))
+def _right(rows: KeptRows[Any], key: str | None) -> RightRow[Any] | None:
+    return None if key is None else rows.get(_RIGHT + key)
 
 
 def _count(rows: KeptRows[Any], named: str) -> int:
@@ -186,7 +181,8 @@ def _count(rows: KeptRows[Any], named: str) -> int:
 
 def _keys(rows: KeptRows[Any], at: str) -> tuple[str, ...]:
     """Return the keys of a page, which is there."""
-    return cast("Page", rows.get(at)).keys
+    keys: tuple[str, ...] = rows.get(at).keys  # type: ignore[union-attr]
+    return keys
 
 
 def _lefts(rows: KeptRows[Any], named: str) -> Iterator[str]:
@@ -197,11 +193,13 @@ def _lefts(rows: KeptRows[Any], named: str) -> Iterator[str]:
 
 def _join(rows: KeptRows[Any], named: str, key: str) -> int:
     """Give a left row the next place among those of a right key; return it."""
-    place = _count(rows, named)
-    rows[f"lefts/{named}"] = Lefts(place + 1)
+    at = f"lefts/{named}"
+    lefts = rows.get(at)
+    place: int = 0 if lefts is None else lefts.count
+    rows[at] = Lefts(place + 1)
     number, slot = divmod(place, PAGE_KEYS)
     at = f"page/{number}/{named}"
-    rows[at] = Page((*(_keys(rows, at) if slot else ()), key))
+    rows[at] = Page((*_keys(rows, at), key) if slot else (key,))
     return place
 
 

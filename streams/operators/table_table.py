@@ -93,53 +93,57 @@ class TableTableJoin(Generic[L, R]):
     def add_left(self, events: Iterable[Timed], rows: KeptRows[Cells[L, R]]) -> list[Change[L, R]]:
         """Change the left table; return the changes of the joined one, in turn."""
         told: list[Change[L, R]] = []
+        key_of, value_of, get, change = self.left_key, self.left_value, rows.get, self._change
         for event in events:
-            key, value = self.left_key(event), self.left_value(event)
-            before = rows.get(key)
+            key, value = key_of(event), value_of(event)
+            before = get(key)
             left = None if value is None else Cell(event.timestamp, value)
-            row = Cells(left, None if before is None else before.right)
-            told += self._change(key, before, row, event, rows)
+            right = None if before is None else before.right
+            if (changed := change(key, before, left, right, event, rows)) is not None:
+                told.append(changed)
         return told
 
     def add_right(self, events: Iterable[Timed], rows: KeptRows[Cells[L, R]]) -> list[Change[L, R]]:
         """Change the right table; return what add_left does."""
         told: list[Change[L, R]] = []
+        key_of, value_of, get, change = self.right_key, self.right_value, rows.get, self._change
         for event in events:
-            key, value = self.right_key(event), self.right_value(event)
-            before = rows.get(key)
+            key, value = key_of(event), value_of(event)
+            before = get(key)
+            left = None if before is None else before.left
             right = None if value is None else Cell(event.timestamp, value)
-            row = Cells(None if before is None else before.left, right)
-            told += self._change(key, before, row, event, rows)
+            if (changed := change(key, before, left, right, event, rows)) is not None:
+                told.append(changed)
         return told
 
-    def _change(
+    def _change(  # noqa: PLR0917 - called here alone
         self,
         key: str,
         before: Cells[L, R] | None,
-        row: Cells[L, R],
+        left: Cell[L] | None,
+        right: Cell[R] | None,
         event: Timed,
         rows: KeptRows[Cells[L, R]],
-    ) -> list[Change[L, R]]:
-        """Set a row to what either side has now; return what is to be told of it."""
-        left, right = row.left, row.right
+    ) -> Change[L, R] | None:
+        """Set a row to what either side has now; return what is to be told of it, None for nothing."""
+        time_ms = event.timestamp
+        left_value = right_value = None
+        if left is not None:
+            left_value, time_ms = left.value, max(time_ms, left.time_ms)
+        if right is not None:
+            right_value, time_ms = right.value, max(time_ms, right.time_ms)
         if left is not None or right is not None:
-            rows[key] = row
+            rows[key] = Cells(left, right)
         elif before is not None:
             del rows[key]
-        left_value = None if left is None else left.value
-        right_value = None if right is None else right.value
-        time_ms = max(
-            [event.timestamp, *(cell.time_ms for cell in (left, right) if cell is not None)]
-        )
-        if self._is_there(row):
-            return [Change(key, left_value, right_value, time_ms, event)]
-        if before is not None and self._is_there(before):
-            return [Change(key, None, None, time_ms, event)]
-        return []
+        if self._is_there(left, right):
+            return Change(key, left_value, right_value, time_ms, event)
+        if before is not None and self._is_there(before.left, before.right):
+            return Change(key, None, None, time_ms, event)
+        return None
 
-    def _is_there(self, row: Cells[L, R]) -> bool:
+    def _is_there(self, left: Cell[L] | None, right: Cell[R] | None) -> bool:
         """Tell whether the joined table has a row of what either side has."""
-        has_left, has_right = row.left is not None, row.right is not None
         if self.kind == "inner":
-            return has_left and has_right
-        return has_left or (self.kind == "outer" and has_right)
+            return left is not None and right is not None
+        return left is not None or (self.kind == "outer" and right is not None)

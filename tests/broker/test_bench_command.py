@@ -85,6 +85,15 @@ def test_operators_are_measured_beside_those_of_kafka_streams(tmp_path: Path) ->
     assert "| outer join | kafka-streams-eo |" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.timeout(600)
+def test_joins_with_tables_and_what_is_re_keyed_are_right_in_both_systems(tmp_path: Path) -> None:
+    file, kinds = tmp_path / "operators.json", "foreign-key,versioned"
+    assert run(["bench", "operators", "--quick", "--only", kinds, "--json", str(file)]) == 0
+    rows = json.loads(file.read_bytes())["operators"]
+    assert [row["problems"] for row in rows] == [[]] * 4
+    assert all(row["events_per_s"] > 0 for row in rows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.figures import Observation, longest_gaps, pace, percentile, profile, spread
+from bench.figures import Observation, least_done, longest_gaps, pace, percentile, profile, spread
 
 
 def steady(seconds: int, *, rate: int, looks: int = 10) -> list[Observation]:
@@ -75,3 +75,17 @@ def test_a_spread_has_the_middle_run_and_both_ends() -> None:
 def test_a_gap_counts_where_it_touches_the_time_that_is_asked_for() -> None:
     arrivals = {0: [0.0, 5.0, 5.1, 6.9, 7.0, 20.0], 1: [5.0, 5.1, 8.0]}
     assert longest_gaps(arrivals, 5.05, 7.0) == {0: pytest.approx(1.8), 1: pytest.approx(2.9)}
+
+
+def test_where_records_go_on_the_topic_that_is_farthest_behind_tells_how_far_a_system_is() -> None:
+    looks = [
+        Observation(float(at_s), done, 0.0) for at_s, done in enumerate((0, 500, 1_000, 1_000))
+    ]
+    between = [{}, {"a": 20}, {"a": 70, "b": 1}, {"a": 100, "b": 4, "empty": 0}]
+    assert [look.committed for look in least_done(looks, between)] == [0, 250, 1_000]
+
+
+def test_without_warm_up_the_pace_is_that_from_the_first_look_on() -> None:
+    cold = [Observation(float(second), second * 10, 0.0) for second in range(101)]
+    found = pace([*cold, Observation(101.0, 2_000, 0.0)], 2_000, warm_share=0.0)
+    assert found.events_per_s == pytest.approx(2_000 / 101)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.operators.inputs import PAYMENTS, placed, records
+from bench.operators.inputs import placed, records
 from bench.operators.kinds import KINDS, Kind, Operator
 from bench.operators.oracle import (
     NOT_YET_MS,
@@ -14,6 +14,7 @@ from bench.operators.oracle import (
     Outcome,
     Placed,
     ResultJson,
+    as_table,
     differences,
     outcomes,
 )
@@ -96,6 +97,53 @@ def test_orders_and_payments_are_paired_and_an_outer_join_tells_the_others() -> 
     }
 
 
+ORDERED = [Placed("ada", 4, 100, "o-1"), Placed("ada", 10, 200, "o-2"), Placed("bo", 6, 300, "o-3")]
+"""As they come: the third one is behind."""
+USERS = [Placed("ada", 5, 1), Placed("bo", 9, 2), Placed("ada", 7, 3), Placed("bo", 11, None)]
+
+
+def joined(operator: Operator) -> dict[str, tuple[int | None, int | None]]:
+    """Return both sides of each result, by its key."""
+    found = outcomes(kind(operator, 10), ORDERED, USERS)
+    return {key: outcome.value[:2] for (key, _), outcome in found.items()}
+
+
+#       turn   4         5        9      9 (7)    10        10 (6)    11
+# orders       o-1 ada                            o-2 ada   o-3 bo
+# users                  ada: 1   bo: 2  ada: 3                       bo: -
+def test_an_order_is_joined_with_the_user_as_of_its_turn() -> None:
+    assert joined("stream-table") == {"o-1": (100, None), "o-2": (200, 3), "o-3": (300, 2)}
+
+
+def test_an_order_is_joined_with_the_user_as_of_its_own_time_when_the_grace_is_over() -> None:
+    assert joined("versioned") == {"o-1": (100, None), "o-2": (200, 3), "o-3": (300, None)}
+    dues_ms = [one.due_ms for one in outcomes(kind("versioned", 10), ORDERED, USERS).values()]
+    assert dues_ms == [4 + 5, NOT_YET_MS, 6 + 5]
+
+
+def test_two_tables_have_the_last_of_both_sides() -> None:
+    assert joined("table-table") == {"ada": (200, 3)}
+
+
+def test_a_foreign_key_joins_each_order_with_the_last_of_its_user() -> None:
+    assert joined("foreign-key") == {"o-1": (100, 3), "o-2": (200, 3)}
+
+
+def test_orders_by_another_key_are_counted_though_their_windows_are_open() -> None:
+    found = outcomes(kind("repartition", 10, 10), [Placed("p", 1, 5), Placed("p", 3, 6)], [])
+    assert found == {("p", 0): Outcome((2, 11, 10), 15)}
+
+
+def test_changes_leave_the_last_row_of_each_key_and_none_that_is_deleted() -> None:
+    changes = [
+        ResultJson("a", 0, 0, 1, 1),
+        ResultJson("b", 0, 0, 1, 1),
+        ResultJson("a", 0, 0, None, None),
+        ResultJson("b", 0, 0, 2, None),
+    ]
+    assert as_table(changes) == [changes[-1]]
+
+
 EXPECTED: dict[Key, Outcome] = {
     ("u", 0): Outcome((1, 5, 10), 15),
     ("u", 10): Outcome((2, 9, 20), 25),
@@ -137,14 +185,16 @@ def test_of_many_wrong_results_the_first_are_told() -> None:
 @pytest.mark.parametrize("of", KINDS, ids=lambda of: of.name)
 def test_every_input_ends_with_results_and_has_nothing_late(of: Kind) -> None:
     stream_ms: dict[str, int] = {}
-    events: dict[str, list[Placed]] = {ORDERS: [], PAYMENTS: []}
+    events: dict[str, list[Placed]] = {topic: [] for topic in of.inputs}
     for topic, key, value in records(of, 20_000, END_MS):
-        one = placed(of, value)
-        assert one.key == key.decode()
+        one = placed(of, topic, value)
+        own_key = one.order_id if topic == ORDERS and of.is_by_order else one.key
+        assert of.operator == "repartition" or own_key == key.decode()
         stream_ms[topic] = max(stream_ms.get(topic, 0), one.time_ms)
         assert one.time_ms > stream_ms[topic] - of.grace_ms
         events[topic].append(one)
-    found = outcomes(of, events[ORDERS], events[PAYMENTS]).values()
+    orders, *others = events.values()
+    found = outcomes(of, orders, others[0] if others else []).values()
     if of.size_ms < 100_000:
         assert sum(one.due_ms < NOT_YET_MS for one in found) > len(found) / 2
 

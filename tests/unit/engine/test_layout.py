@@ -219,6 +219,22 @@ def test_a_flow_that_reads_several_inputs_sees_their_order() -> None:
     assert (one.in_order_ms, several.in_order_ms) == (None, 0)
 
 
+def test_inputs_are_interleaved_where_their_order_shows_and_all_tables_are_plain() -> None:
+    both, other = flow("a", ORDERS, USERS, keeps=COUNTS), flow("b", ORDERS, keeps=PROFILES)
+    for made, interleaves in (
+        (topology(both, other), True),
+        (topology(flow("a", ORDERS, keeps=COUNTS), other), False),
+        (topology(both, flow("b", ORDERS, keeps=SUMS)), False),
+        (topology(both, flow("b", ORDERS, keeps=MINUTES)), False),
+        (
+            topology(both, flow("b", USERS, keeps=PROFILES), flow("c", ORDERS, joins=(PROFILES,))),
+            False,
+        ),
+    ):
+        [subtopology] = subtopologies(made)
+        assert subtopology.interleaves == interleaves
+
+
 @pytest.mark.parametrize(
     ("type_", "default"), [(float, 0.0), (str, ""), (int, msgspec.NODEFAULT), (int, False)]
 )

@@ -1,13 +1,14 @@
 """Whose turn it is: law 9, whatever the cuts of the input."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.engine.records import Decoded, Reason, Reject, Run, TopicPartition
-from streams.engine.turns import Slice, Turns, whole
+from streams.engine.turns import Slice, Turns, by_turn, whole
 
 USERS, ORDERS, VISITS = (TopicPartition(name, 0) for name in ("users", "orders", "visits"))
 INPUTS = [USERS, ORDERS, VISITS]
@@ -335,3 +336,25 @@ def test_two_inputs_that_alternate_record_by_record_are_two_slices_a_step() -> N
         turns.offer(USERS, run_of(events(*range(2 * begin, 2 * begin + 2_000, 2)), begin))
         turns.offer(ORDERS, run_of(events(*range(2 * begin + 1, 2 * begin + 2_000, 2)), begin))
     assert sum(map(len, drained(turns, 1_000))) < 40
+
+
+@settings(deadline=None, max_examples=200)
+@given(SOME_INPUTS, CUTS, st.integers(1, 5))
+def test_a_step_can_be_cut_wherever_another_input_has_its_turn(
+    inputs: list[list[Row]], cuts: list[int], limit: int
+) -> None:
+    for step in Feed(inputs, cuts).steps(limit):
+        if len(step) == 1:
+            continue
+        pieces = by_turn(step)
+        assert all(a[0] != b[0] for a, b in pairwise(pieces))
+        order = [
+            (INPUTS.index(tp), piece.run.offsets[i]) for tp, piece in pieces for i in piece.indexes
+        ]
+        assert order == in_turn(step)
+        for tp, whole_ in step:
+            of_input = [piece for other, piece in pieces if other == tp]
+            bounds = [whole_.begin, *(piece.end for piece in of_input)]
+            assert [piece.begin for piece in of_input] == bounds[:-1]
+            assert bounds[-1] == whole_.end
+            assert all(piece.turns_ms == () for piece in of_input)
