@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from bench.operators.kinds import USERS, Kind
-from bench.programs.told import TOLD, Result, cents, user_id
+from bench.programs.told import CHANGES, TOLD, WINDOW_CHANGES, Result, cents, user_id
 from streams.declared import stream
 from streams.engine.api import App, Batch
 from streams.engine.definitions import Flow, RepartitionTopic, Table, TimedTable, Topic
@@ -212,7 +212,7 @@ def _of_tables(
         return map(told, join.add_right(events, rows))
 
     register = _agents("joined", {left: take_left, _USERS: take_right}, table)
-    return Flow(register, "joined", reads=(left, _USERS), keeps=table, emits=TOLD)
+    return Flow(register, "joined", reads=(left, _USERS), keeps=table, emits=CHANGES)
 
 
 # --- orders by another key ------------------------------------------------------------------------
@@ -243,5 +243,5 @@ def _repartition(kind: Kind) -> tuple[Flow, ...]:
         .key_by(by_product, _Order)
         .window(TumblingWindows(kind.size_ms, kind.grace_ms), key=attrgetter("key"))
         .aggregate(orders=count(), cents=total(attrgetter("cents")))
-        .to("windows", TOLD, told, emits="updates")
+        .to("windows", WINDOW_CHANGES, told, emits="updates")
     )

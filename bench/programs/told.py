@@ -26,6 +26,13 @@ class Result(ResultJson, frozen=True, gc=False):
 
 
 TOLD: Final = Topic(RESULTS, events=(Result,), key=attrgetter("key"))
+# Kafka Streams' cache sends the last of each key and commit, too.
+CHANGES: Final = Topic(RESULTS, events=(Result,), key=attrgetter("key"), keeps_last=True)
+"""What holds changes of tables."""
+WINDOW_CHANGES: Final = Topic(
+    RESULTS, events=(Result,), key=lambda told: f"{told.key}@{told.start}", keeps_last=True
+)
+"""What holds changes of windows, each a key of its own."""
 
 
 def user_id(order: OrderCreated) -> str:

@@ -34,6 +34,10 @@ def start_commit(task: Task) -> asyncio.Task[None]:
     sources = task.position.sources
     if not epoch.positions:  # rows that expire, and no input: committed beside the same offsets
         epoch.positions = {tp: sources[tp.topic] for tp in task.inputs if tp.topic in sources}
+    for flow in task.subtopology.flows:
+        for topic in flow.outputs:
+            if topic.keeps_last and topic.name in epoch.outputs:
+                epoch.keep_last(topic.name, flow.name)
     epoch.index = {part.table.name: part.seal_index() for part in task.fired_parts()}
     changes = {name: part.seal() for name, part in task.parts.items()}
     task.commit = asyncio.create_task(

@@ -43,11 +43,16 @@ _HASHES: Final[Mapping[KeyHash, Callable[[bytes], int]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic, the events it may hold (tagged msgspec Structs), and the key that each must have."""
+    """A topic, the events it may hold (tagged msgspec Structs), and the key that each must have.
+
+    `keeps_last`: what a flow emits to it are changes of a table, or updates, of which each replaces the one
+    before of its key: of those of one commit the last of each key alone is sent, as to a changelog.
+    """
 
     name: str
     events: tuple[type[Any], ...]
     key: Callable[[Any], str]
+    keeps_last: bool = field(default=False, kw_only=True)
 
     def of(self, application_id: str) -> "Topic":
         """Return the topic as an application knows it."""

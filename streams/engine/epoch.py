@@ -52,3 +52,10 @@ class Epoch:
         """Add records to be sent to a topic."""
         self.outputs[topic] += records
         self.output_bytes += sum(len(value or b"") for _, value, _ in records)
+
+    def keep_last(self, topic: str, flow: str) -> None:
+        """Leave of a flow's records for a topic the last of each key."""
+        records = self.outputs[topic]
+        last = {key: (key, value, headers) for key, value, headers in records}
+        self.written[topic, flow] -= len(records) - len(last)
+        self.outputs[topic] = list(last.values())

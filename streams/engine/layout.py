@@ -144,6 +144,7 @@ def check(topology: Topology) -> None:
             raise DefinitionError(msg)
     for flow in topology.flows:
         _check_looked_up(flow, keepers)
+    _check_last_kept(topology)
     _check_between(topology)
     _ = topology.inputs  # raises where joins go in a circle
 
@@ -154,6 +155,19 @@ def _check_looked_up(flow: Flow, keepers: Mapping[str, Flow]) -> None:
         _check_join(flow, table, keepers)
     for table in flow.global_tables:
         _check_global(flow, table, keepers)
+
+
+def _check_last_kept(topology: Topology) -> None:
+    """Raise DefinitionError for a topic that keeps the last of each key and has that of two flows."""
+    emitters: dict[str, Flow] = {}
+    for flow in topology.flows:
+        for topic in flow.outputs:
+            if topic.keeps_last and (other := emitters.setdefault(topic.name, flow)) is not flow:
+                msg = (
+                    f"flows {other.name} and {flow.name} emit to topic {topic.name}, which keeps the last of "
+                    f"each key: one flow alone can"
+                )
+                raise DefinitionError(msg)
 
 
 def _check_between(topology: Topology) -> None:

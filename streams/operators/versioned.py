@@ -130,6 +130,8 @@ class _History(Generic[V]):
 
     def left(self, versions: Sequence[Version[V]], now_ms: int) -> tuple[Version[V], ...]:
         """Return what is still needed: no time in the history has any of the rest."""
+        if len(versions) == 1 and versions[0].value is not None:  # mostly: it is never forgotten
+            return tuple(versions)
         gone_ms = now_ms - now_ms % self._together_ms - self.history_ms
         first = 0
         while first + 1 < len(versions) and versions[first + 1].from_ms < gone_ms:
@@ -290,8 +292,9 @@ class VersionedJoin(Generic[L, V]):
         """Return what is left of a row, None for nothing; and what gives the events that are due."""
         told: list[Joined[L, V]] = []
         due, waiting = self._split(row.waiting, now_ms)
-        for one in self._settled(row.versions, due, now_ms):
-            told += self._told(key, one.value, one.found)
+        for one in due:
+            found = one.found if one.is_settled else self._found(row.versions, one)
+            told += self._told(key, one.value, found)
         versions = self._history.left(row.versions, now_ms)
         return (self._row(versions, waiting) if versions or waiting else None), told
 
@@ -315,11 +318,14 @@ class VersionedJoin(Generic[L, V]):
         settled: list[Waiting[L, V]] = []
         for one in due:
             if not one.is_settled:
-                due_ms = one.time_ms + self.grace_ms
-                found = self._history.as_of(versions, one.time_ms, due_ms)
+                found = self._found(versions, one)
                 one = Waiting(one.time_ms, one.value, True, found)  # noqa: PLW2901
             settled.append(one)
         return (*settled, *others)
+
+    def _found(self, versions: Sequence[Version[V]], one: Waiting[L, V]) -> V | None:
+        """Return what an event finds that is due, as of when it came to be."""
+        return self._history.as_of(versions, one.time_ms, one.time_ms + self.grace_ms)
 
     def _row(
         self, versions: tuple[Version[V], ...], waiting: tuple[Waiting[L, V], ...]

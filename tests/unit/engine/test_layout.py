@@ -31,6 +31,7 @@ ORDERS, USERS, VISITS, CLICKS, OUT = (
 )
 
 
+LAST = Topic("last", (), str, keeps_last=True)
 BY_PRICE, BY_CITY = (RepartitionTopic(name, (), str) for name in ("by-price", "by-city"))
 
 
@@ -82,6 +83,9 @@ REFUSED = {
     ),
     "flow enrich joins table sums, which is kept in columns: nobody can look up a row as of a "
     "turn": topology(flow("sum", ORDERS, keeps=SUMS), flow("enrich", USERS, joins=(SUMS,))),
+    "flows one and two emit to topic last, which keeps the last of each key: one flow alone can": topology(
+        flow("one", ORDERS, emits=LAST), flow("two", USERS, emits=LAST)
+    ),
     "flow look looks up global table profiles, which no flow of the group keeps": topology(
         flow("look", ORDERS, global_tables=(PROFILES,)),
     ),

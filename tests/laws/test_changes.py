@@ -1,0 +1,109 @@
+"""Topics of changes: of each key the last of a commit is sent, and what is left of them hangs on no cut."""
+
+import json
+from collections.abc import AsyncIterable, Iterable, Iterator, MutableMapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.settings import load_settings
+from streams.engine.api import App, Batch
+from streams.engine.definitions import Flow, Table, Topic, Topology
+from streams.engine.failpoints import Step, disarm
+from streams.events import OrderCreated
+from streams.testing import Driver
+from streams.topics import ORDERS
+from tests.laws.test_crashes import Blow, blows
+from tests.laws.test_key_by import settle
+from tests.laws.world import NOW_MS, Cuts, cuts
+from tests.scraped import Scraped
+from tests.unit.wire import order
+
+
+class Counted(msgspec.Struct, frozen=True, tag="user.counted", tag_field="event_type"):
+    """How many orders a user has by now."""
+
+    event_id: str
+    timestamp: int
+    user: str
+    orders: int
+
+
+COUNTS = Table("counts", msgspec.json.encode, msgspec.json.Decoder(int).decode)
+CHANGES = Topic("changes", events=(Counted,), key=lambda told: told.user, keeps_last=True)
+
+
+def count(orders: Iterable[OrderCreated], counts: MutableMapping[str, int]) -> Iterator[Counted]:
+    for each in orders:
+        user = each.data.user_id
+        counts[user] = counts.get(user, 0) + 1
+        yield Counted(each.event_id, each.timestamp, user, counts[user])
+
+
+def register(app: App[Any]) -> None:
+    @app.agent(ORDERS)
+    async def counted(batches: AsyncIterable[Batch]) -> None:
+        async for batch in batches:
+            batch.run(count, batch.of(OrderCreated), COUNTS)
+
+
+TOPOLOGY = Topology(
+    (Flow(register, "counted", reads=(ORDERS,), keeps=COUNTS, emits=CHANGES),),
+    dead_letters="dead-letters",
+)
+
+
+def ordered(number: int, user: str) -> tuple[bytes, bytes]:
+    data = {"user_id": user}
+    return user.encode(), order(event_id=f"e-{number}", data=data, timestamp=NOW_MS + number)
+
+
+def told(driver: Driver) -> list[tuple[str, int]]:
+    values = [json.loads(sent.value or b"") for sent in driver.sent(CHANGES.name)]
+    return [(each["user"], each["orders"]) for each in values]
+
+
+def test_of_changes_in_one_commit_the_last_of_each_key_is_sent(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    with Driver(TOPOLOGY, settings, partitions=1) as driver:
+        driver.pipe(ORDERS, [ordered(n, user) for n, user in enumerate(["ada", "bob", "ada"])])
+        assert told(driver) == [("ada", 2), ("bob", 1)]
+        driver.pipe(ORDERS, [ordered(3, "bob")])
+        assert told(driver) == [("ada", 2), ("bob", 1), ("bob", 2)]
+        scraped = Scraped(driver.meters()[0].exposition("")[0].decode())
+        assert scraped.of("headrace_records_out_total", topic="changes", flow="counted") == 3
+
+
+@given(
+    users=st.lists(st.sampled_from(["ada", "bob"]), max_size=12),
+    cut=cuts,
+    blow=blows(st.sampled_from(Step)),
+)
+def test_what_is_left_of_changes_is_the_same_however_they_are_cut(
+    users: Sequence[str], cut: Cuts, blow: Blow
+) -> None:
+    with TemporaryDirectory() as folder:
+        driver = Driver(
+            TOPOLOGY,
+            load_settings(data_dir=Path(folder), commit_interval_ms=1),
+            partitions=1,
+            max_batch_records=cut.max_batch_records,
+            max_epoch_records=cut.max_epoch_records,
+        )
+        with driver:
+            driver.cut_input(cut.run_lengths)
+            strike = {"crash": driver.crash_at, "fail": driver.fail_at}[blow.kind]
+            strike(blow.step, blow.visit)
+            for number, user in enumerate(users):
+                driver.pipe(ORDERS, [ordered(number, user)], settle=False)
+            settle(driver)
+            disarm()
+            changes = told(driver)
+            assert dict(changes) == {user: users.count(user) for user in users}
+            for user in users:  # none comes twice, and none before one that it replaces
+                of_user = [orders for name, orders in changes if name == user]
+                assert of_user == sorted(set(of_user))
