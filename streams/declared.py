@@ -123,8 +123,8 @@ class Stream(Generic[E]):
     ) -> "Stream[F]":
         """Go on with what `make` makes of each event and the row of its key, as of the event's turn.
 
-        Without a row an inner join leaves the event out, a left one gives None. Another flow of the group
-        keeps the table, from another topic with the same keys.
+        Without a row, as without a key (None), an inner join leaves the event out, a left one gives None.
+        Another flow of the group keeps the table, from another topic with the same keys.
         """
         joins = tuple(dict.fromkeys((*self.joins, table)))
         return replace(self._joined(table, make, key, kind), joins=joins)
@@ -209,7 +209,8 @@ class Stream(Generic[E]):
         def joined(events: Iterable[Any], parts: Parts) -> Iterator[Any]:
             rows = parts[table.name]
             for event in events:
-                row = rows.get(key(event))
+                at = key(event)
+                row = None if at is None else rows.get(at)
                 if row is not None or kind == "left":
                     yield make(event, row)
 

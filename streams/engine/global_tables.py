@@ -65,7 +65,13 @@ class GlobalPart(Mapping[Any, V], Generic[V]):
         return row
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.table.key_of(text) for text, _ in self._opened().scan(self.table.name))
+        try:
+            for text, _ in self._opened().scan(self.table.name):
+                yield self.table.key_of(text)
+        except (
+            StoreCorruptError
+        ) as error:  # not of the task's store, which has nothing to do with it
+            raise GlobalTableDamagedError(str(error)) from error
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -127,8 +133,10 @@ class GlobalTables:
         self._needed: Mapping[TopicPartition, int] = {}
         """To where the changelogs must be read before any task may look things up."""
         self._restored = asyncio.Event()
+        self._to_go = 0
+        """How many offsets of that were to be read yet when it was looked at last."""
         self._moved_s = self._told_s = 0.0
-        """When there was progress last, and a line about it."""
+        """When that was another number last, and when there was a line about it."""
 
     async def restored(self) -> None:
         """Return when everything is here that the changelogs had as the worker began."""
@@ -209,7 +217,6 @@ class GlobalTables:
             self.parts[copy.tables[tp]].changed(run.keys)
         if runs:
             reach(Step.STANDBY_AFTER_RUN)
-            self._moved_s = self._clock.monotonic_s()
         copy.hear(follower)
         if not self._restored.is_set():
             self._look_how_far()
@@ -252,9 +259,14 @@ class GlobalTables:
         ]
 
     def _look_how_far(self) -> None:
-        """Let tasks begin once all that is needed is here. Raises GlobalRestoreError after a long silence."""
+        """Let tasks begin once all that is needed is here. Raises GlobalRestoreError after a long silence.
+
+        What comes beyond that, of a partition that others write to, is no progress.
+        """
         now_s = self._clock.monotonic_s()
         behind = self._behind()
+        if (to_go := sum(self._needed[tp] - offset for tp, offset in behind)) != self._to_go:
+            self._to_go, self._moved_s = to_go, now_s
         if not behind:
             log.info("global tables: %s restored", ", ".join(self.parts))
             self._restored.set()

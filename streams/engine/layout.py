@@ -145,12 +145,21 @@ def check(topology: Topology) -> None:
     for flow in topology.flows:
         _check_looked_up(flow, keepers)
     _check_last_kept(topology)
+    _check_topics(topology)
     _check_between(topology)
     _ = topology.inputs  # raises where joins go in a circle
 
 
 def _check_looked_up(flow: Flow, keepers: Mapping[str, Flow]) -> None:
     """Raise DefinitionError for a table that a flow cannot join, or look things up in."""
+    for table in (*flow.joins, *flow.global_tables):
+        keeper = keepers.get(table.name)
+        if keeper is not None and keeper.keeps != table:
+            msg = (
+                f"flow {flow.name} looks things up in table {table.name}, and flow {keeper.name} keeps "
+                f"another one of that name: they would not read its rows the same"
+            )
+            raise DefinitionError(msg)
     for table in flow.joins:
         _check_join(flow, table, keepers)
     for table in flow.global_tables:
@@ -166,6 +175,20 @@ def _check_last_kept(topology: Topology) -> None:
                 msg = (
                     f"flows {other.name} and {flow.name} emit to topic {topic.name}, which keeps the last of "
                     f"each key: one flow alone can"
+                )
+                raise DefinitionError(msg)
+
+
+def _check_topics(topology: Topology) -> None:
+    """Raise DefinitionError for two topics of one name: one would be read, or written, as the other."""
+    known: dict[str, tuple[Flow, Topic]] = {}
+    for flow in topology.flows:
+        for topic in (*flow.reads, *flow.outputs):
+            other, same_name = known.setdefault(topic.name, (flow, topic))
+            if same_name != topic:
+                msg = (
+                    f"topic {topic.name} of flow {flow.name} has other events or another key than that of "
+                    f"flow {other.name}: name one of them otherwise, or let both use one Topic"
                 )
                 raise DefinitionError(msg)
 

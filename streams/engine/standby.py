@@ -265,6 +265,9 @@ def _flaw(position: Position, changelogs: Changelogs, now_ms: int, lifetime_ms: 
     """Return why a store cannot be caught up, or nothing: taking the task would not use it either."""
     if flaw := changelogs.foreign(position) or changelogs.repartitioned(position):
         return flaw
+    left = (position.changelogs.keys() & changelogs.topics.keys()) - position.topics.keys()
+    if left and position.topics:  # an earlier release told of none
+        return f"it did not follow {min(left)} for a while, and has old rows of that"
     if changelogs.has_all_of(position):
         return ""
     return outdated(now_ms - position.written_at_ms, lifetime_ms)

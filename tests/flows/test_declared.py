@@ -109,6 +109,27 @@ def test_a_stream_is_joined_with_a_table_as_of_each_event_s_turn(
     assert texts(flows, tmp_path, *records, users=users) == told
 
 
+@pytest.mark.parametrize("how", ["join", "look_up"])
+@pytest.mark.parametrize(("kind", "told"), [("inner", ["PT"]), ("left", ["PT", "None"])])
+def test_an_event_without_a_key_has_no_row(
+    how: str, kind: Any, told: list[str], tmp_path: Path
+) -> None:
+    def large(event: OrderCreated) -> str | None:
+        return event.data.user_id if is_large(event) else None
+
+    orders = stream(ORDERS, OrderCreated)
+    joined = getattr(orders, how)(USER_ROWS, with_country, key=large, kind=kind)
+    flows = (TOPOLOGY.flows[0], *joined.to("noted", NOTES))
+    users = (user_event("registered", 0, username="ada", email="a@example.org", country="PT"),)
+    records = [order(1, at_ms=5, amount=10), order(2, at_ms=6, amount=9)]
+    topology = Topology(flows, dead_letters="dead-letters")
+    with Driver(topology, load_settings(data_dir=tmp_path), partitions=1) as driver:
+        driver.pipe(USERS, users)
+        driver.pipe(ORDERS, records)
+        assert driver.sent("dead-letters") == []
+        assert [event_of(sent)["text"] for sent in driver.sent(NOTES.name)] == told
+
+
 def test_events_go_on_by_another_key(tmp_path: Path) -> None:
     flows = (
         stream(ORDERS, OrderCreated)

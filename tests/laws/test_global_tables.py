@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from config.settings import load_settings
 from streams.engine.api import App, Batch
-from streams.engine.definitions import Flow, Table, Topic, Topology
+from streams.engine.definitions import Flow, Table, TimedTable, Topic, Topology
 from streams.engine.errors import DefinitionError
 from streams.engine.failpoints import Step, disarm
 from streams.engine.store import GLOBAL_FOLDER
 from streams.events import OrderCreated, UserRegistered, UserUpdated
+from streams.operators.aggregates import count
+from streams.operators.windowing import WindowAggregation, Windowed, open_codec
+from streams.operators.windows import TumblingWindows
 from streams.testing import Driver
 from streams.topics import ORDERS, USERS
 from tests.laws.test_crashes import Blow, blows
@@ -40,6 +43,9 @@ class Sold(msgspec.Struct, frozen=True, tag="order.sold", tag_field="event_type"
 
 SOLD = Topic("sold", events=(Sold,), key=lambda sold: sold.seller)
 SELLERS = Table("sellers", msgspec.json.encode, msgspec.json.Decoder(str).decode)
+WINDOWS = WindowAggregation[Any, Any, Any](
+    TumblingWindows(10, grace_ms=0), count(), key=lambda event: event.data.user_id
+)
 
 
 def keep(events: Iterable[Any], sellers: MutableMapping[str, str]) -> None:
@@ -243,6 +249,53 @@ def test_damage_that_a_rule_finds_is_mended_while_its_tasks_wait(
             path.write_bytes(b"x" * path.stat().st_size)
         driver.pipe(ORDERS, [order_of("o-1", 2)])
         assert countries(driver) == {"o-1": long}
+    assert "it is rebuilt" in caplog.text
+
+
+def test_damage_that_is_found_where_windows_close_is_mended_as_well(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Going through all rows finds it as well as asking for one."""
+
+    def told(results: Sequence[Windowed[Any]], sellers: Mapping[str, str]) -> list[Sold]:
+        return [Sold(each.key, each.end_ms, "all", str(len(sellers))) for each in results]
+
+    def fire(key: str, row: Any, now_ms: int, sellers: Mapping[str, str]) -> Any:
+        left, closed = WINDOWS.fire(key, row, now_ms)
+        return left, told(closed, sellers)
+
+    def register(app: App[Any]) -> None:
+        @app.agent(ORDERS)
+        async def windows(batches: AsyncIterable[Batch]) -> None:
+            async for batch in batches:
+                batch.run(add, batch.of(OrderCreated), table)
+
+    def add(orders: Iterable[OrderCreated], rows: Any) -> None:
+        WINDOWS.add(orders, rows)
+
+    table = TimedTable("windows", *open_codec(count()))
+    flow = Flow(
+        register,
+        "windows",
+        reads=(ORDERS,),
+        keeps=table,
+        global_tables=(SELLERS,),
+        fires=fire,
+        emits=SOLD,
+    )
+    topology = Topology((SELLING.flows[0], flow), dead_letters="dead-letters")
+    settings = load_settings(data_dir=tmp_path, commit_interval_ms=1)
+    with Driver(topology, settings, partitions=1) as driver:
+        driver.pipe(USERS, [Change(n, "GB" * 5_000).record(n) for n in range(1, 5)])
+        driver.stop_worker()
+        driver.start_worker()
+        driver.settle()
+        folder = tmp_path / driver.settings.app_id / GLOBAL_FOLDER / "0"
+        for path in folder.glob("*.sst"):
+            path.write_bytes(b"x" * path.stat().st_size)
+        later = order(event_id="o-2", timestamp=NOW_MS + 10)
+        driver.pipe(ORDERS, [order_of("o-1", 2), (b"ada", later)])
+        assert list(countries(driver).values()) == ["4"]
     assert "it is rebuilt" in caplog.text
 
 

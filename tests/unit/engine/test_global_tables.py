@@ -31,13 +31,16 @@ TOPOLOGY = Topology(
     ),
     dead_letters="dead-letters",
 )
+NUMBERS = Topic("numbers", (), str)
+SUMS: Table[int] = Table("sums", COUNTS.encode, COUNTS.decode)
 CHANGELOGS = [TopicPartition(COUNTS.changelog("app"), n) for n in range(2)]
 
 
 class _Leaderless(MemoryCluster):
-    """A cluster of which a partition has no leader: who reads it hears nothing."""
+    """A cluster of which partitions have no leader: who reads those hears nothing."""
 
     silent = True
+    silent_partition: int | None = None
 
     def follower(self) -> MemoryFollower:
         cluster = self
@@ -47,7 +50,10 @@ class _Leaderless(MemoryCluster):
                 if cluster.silent:
                     await asyncio.sleep(0.001)
                     return {}
-                return await super().fetch(timeout_s)
+                runs = await super().fetch(timeout_s)
+                return {
+                    tp: run for tp, run in runs.items() if tp.partition != cluster.silent_partition
+                }
 
         return Follower(self)
 
@@ -55,14 +61,22 @@ class _Leaderless(MemoryCluster):
 class Copying:
     """A worker's global tables, on a Kafka in memory with two partitions."""
 
-    def __init__(self, folder: Path, *, timeout_s: float = 300.0) -> None:
-        self.kafka = MemoryKafka()
-        for name in (ORDERS.name, VISITS.name, *own_topics(TOPOLOGY, "app")):
-            self.kafka.create_topic(name, 2)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        timeout_s: float = 300.0,
+        topology: Topology = TOPOLOGY,
+        kafka: MemoryKafka | None = None,
+    ) -> None:
+        self.kafka = kafka or MemoryKafka()
+        if kafka is None:
+            for name in (ORDERS.name, VISITS.name, *own_topics(topology, "app")):
+                self.kafka.create_topic(name, 2)
         self.cluster = _Leaderless(self.kafka, "app", SystemClock().wall_ms)
         self.cluster.silent = False
         self.tables = GlobalTables(
-            TOPOLOGY,
+            topology,
             2,
             cluster=self.cluster,
             config=EngineConfig(
@@ -71,7 +85,7 @@ class Copying:
             clock=SystemClock(),
             memory=StoreMemory(known_rows=2),
         )
-        self.part = self.tables.parts["counts"]
+        [self.part, *_] = self.tables.parts.values()
 
     def put(self, partition: int, key: bytes, value: bytes | None) -> None:
         self.kafka.append(CHANGELOGS[partition], Record(key, value), 0)
@@ -145,6 +159,48 @@ async def test_a_restore_that_never_ends_stops_the_worker_with_a_line(tmp_path: 
             r"has come for 0 s: has that partition a leader\? No task that looks things up",
         ):
             await run
+
+
+async def test_what_comes_beyond_what_is_needed_is_no_progress(tmp_path: Path) -> None:
+    copying = Copying(tmp_path, timeout_s=0.1)
+    copying.cluster.silent_partition = 1
+    copying.put(1, b"key", b"1")
+    async with copying.running() as run:
+        for number in range(500):  # others write on to another partition
+            copying.put(0, b"other", b"%d" % number)
+            await asyncio.sleep(0.01)
+            if run.done():
+                break
+        with pytest.raises(GlobalRestoreError, match=r"counts-changelog-1 .* is read to 0 of 1"):
+            await asyncio.wait_for(run, 0)
+
+
+async def test_a_table_that_was_not_followed_for_a_while_is_read_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else rows would be there that were deleted meanwhile, of which no changelog tells any more."""
+
+    def looked_up(*tables: Table[int]) -> Topology:
+        visited = Flow(lambda _: None, "visited", reads=(VISITS,), global_tables=tables)
+        read = Flow(lambda _: None, "numbers", reads=(NUMBERS,), keeps=SUMS)
+        return Topology((TOPOLOGY.flows[0], read, visited), dead_letters="dead-letters")
+
+    both = Copying(tmp_path, topology=looked_up(COUNTS, SUMS))
+    both.put(0, b"key-0", b"1")
+    async with both.running():
+        await both.tables.restored()
+    one = Copying(tmp_path, topology=looked_up(SUMS), kafka=both.kafka)
+    async with one.running():
+        await one.tables.restored()
+    assert "begins anew" not in caplog.text
+    both.kafka.delete_topic(CHANGELOGS[0].topic)
+    both.kafka.create_topic(CHANGELOGS[0].topic, 2)
+    both.put(0, b"key-1", b"2")
+    again = Copying(tmp_path, topology=looked_up(COUNTS, SUMS), kafka=both.kafka)
+    async with again.running():
+        await again.tables.restored()
+        assert dict(again.part) == {"key-1": 2}
+    assert "its copy begins anew: it did not follow counts-0 for a while" in caplog.text
 
 
 async def test_a_changelog_that_is_made_anew_is_read_anew(

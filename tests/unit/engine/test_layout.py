@@ -41,6 +41,7 @@ class Sum(msgspec.Struct):
 
 PROFILES: Table[Any] = Table("profiles", bytes, bytes)
 COUNTS: Table[Any] = Table("counts", bytes, bytes)
+OTHER_COUNTS: Table[Any] = Table("counts", bytes, str)
 VISITED: Table[Any] = Table("visited", bytes, bytes)
 SUMS: Table[Any] = Table("sums", bytes, bytes, columns=Columnar(Sum, list))
 MINUTES: WindowedTable[Any] = WindowedTable("minutes", bytes, bytes, TumblingWindows(60_000, 0))
@@ -68,6 +69,22 @@ REFUSED = {
     ),
     "two flows are called count": topology(flow("count", ORDERS), flow("count", USERS)),
     "flow count reads no topic": topology(flow("count")),
+    "topic by-price of flow other has other events or another key than that of flow price: name one of "
+    "them otherwise, or let both use one Topic": topology(
+        flow("price", ORDERS, emits=BY_PRICE),
+        flow("other", USERS, emits=RepartitionTopic("by-price", (Sum,), str)),
+        flow("prices", BY_PRICE),
+    ),
+    "flow look looks things up in table counts, and flow count keeps another one of that name: "
+    "they would not read its rows the same": topology(
+        flow("count", ORDERS, keeps=COUNTS),
+        flow("look", USERS, global_tables=(OTHER_COUNTS,)),
+    ),
+    "flow enrich looks things up in table counts, and flow count keeps another one of that name: "
+    "they would not read its rows the same": topology(
+        flow("count", ORDERS, keeps=COUNTS),
+        flow("enrich", USERS, joins=(OTHER_COUNTS,)),
+    ),
     "table counts is written by two flows, one and two": topology(
         flow("one", ORDERS, keeps=COUNTS), flow("two", ORDERS, keeps=COUNTS)
     ),
