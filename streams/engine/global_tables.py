@@ -23,13 +23,14 @@ from streams.engine.errors import (
     KafkaUnavailableError,
     StateMismatchError,
     StoreCorruptError,
+    StoreError,
     StoreLockedError,
 )
 from streams.engine.failpoints import InjectedFailureError, Step, reach
 from streams.engine.following import is_called_off
 from streams.engine.records import TopicPartition
 from streams.engine.standby import Followed, Opener, Seen, Standby
-from streams.engine.store import GLOBAL_FOLDER, Store, StoreMemory, discard
+from streams.engine.store import GLOBAL_FOLDER, Store, StoreMemory, remove
 from streams.engine.table import UNREAD
 
 V = TypeVar("V")
@@ -133,6 +134,8 @@ class GlobalTables:
         self._needed: Mapping[TopicPartition, int] = {}
         """To where the changelogs must be read before any task may look things up."""
         self._restored = asyncio.Event()
+        self._is_rebuilt = False
+        """Whether it was damaged, and has not been whole since."""
         self._to_go = 0
         """How many offsets of that were to be read yet when it was looked at last."""
         self._moved_s = self._told_s = 0.0
@@ -184,16 +187,23 @@ class GlobalTables:
                 log.warning("global tables: %s", error)
                 self.close()
             except StoreCorruptError as error:
-                log.warning("global tables: %s; it is rebuilt", error)
-                path = None if self._copy is None else self._copy.store.path
-                self.close()
-                if path is not None:
-                    discard(path)
+                self._throw_away(error)
             except asyncio.CancelledError as error:
                 if is_called_off():
                     raise
                 log.warning("global tables: %r; trying again", error)  # aiokafka lets out its own
             await asyncio.sleep(_AGAIN_S)
+
+    def _throw_away(self, error: StoreCorruptError) -> None:
+        """Have a damaged copy made anew. Raises StoreError where that was no use."""
+        copy = self._copy
+        self.close()
+        if copy is None or self._is_rebuilt:
+            msg = f"{error}; also after it was made anew: check the disk of HEADRACE_DATA_DIR"
+            raise StoreError(msg) from error
+        log.warning("global tables: %s; it is rebuilt", error)
+        self._is_rebuilt = True
+        remove(copy.store.path)
 
     async def _follow(self) -> None:
         follower = self._cluster.follower()
@@ -270,6 +280,7 @@ class GlobalTables:
         if not behind:
             log.info("global tables: %s restored", ", ".join(self.parts))
             self._restored.set()
+            self._is_rebuilt = False
             return
         still_s = now_s - self._moved_s
         gives_up = still_s > self._config.global_restore_timeout_s

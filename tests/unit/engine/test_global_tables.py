@@ -12,11 +12,16 @@ import pytest
 from streams.engine.clock import SystemClock
 from streams.engine.config import EngineConfig
 from streams.engine.definitions import Flow, Table, Topic, Topology
-from streams.engine.errors import GlobalRestoreError, GlobalTableDamagedError, StoreError
+from streams.engine.errors import (
+    GlobalRestoreError,
+    GlobalTableDamagedError,
+    StoreCorruptError,
+    StoreError,
+)
 from streams.engine.global_tables import GlobalTables
 from streams.engine.layout import own_topics
 from streams.engine.records import Record, Run, TopicPartition
-from streams.engine.store import StoreMemory
+from streams.engine.store import Store, StoreMemory
 from streams.memory import MemoryKafka
 from streams.memory_cluster import MemoryCluster, MemoryFollower
 from streams.topics import ORDERS
@@ -89,6 +94,12 @@ class Copying:
 
     def put(self, partition: int, key: bytes, value: bytes | None) -> None:
         self.kafka.append(CHANGELOGS[partition], Record(key, value), 0)
+
+    def store(self) -> Store:
+        """Return the store that is read now."""
+        store = self.part._store
+        assert store is not None
+        return store
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -218,6 +229,28 @@ async def test_a_changelog_that_is_made_anew_is_read_anew(
         await copying.tables.restored()
         assert dict(copying.part) == {"key-0": 5}
     assert "its copy begins anew" in caplog.text
+
+
+async def test_a_copy_that_is_damaged_again_while_it_is_rebuilt_stops_the_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copying = Copying(tmp_path)
+    copying.put(0, b"key-0", b"1")
+    async with copying.running() as run:
+        await copying.tables.restored()
+        copying.cluster.silent = True
+        copying.put(0, b"key-0", b"2")
+        for _ in range(2):
+            await until_true(lambda: bool(copying.tables.positions()))
+            store = copying.store()
+            store.damage = StoreCorruptError("its disk is broken")
+            await until_true(lambda: copying.tables.positions() == {} or run.done())
+        with pytest.raises(
+            StoreError,
+            match="its disk is broken; also after it was made anew: check the disk of HEADRACE_DATA_DIR",
+        ):
+            await run
+    assert caplog.text.count("it is rebuilt") == 1
 
 
 async def test_rows_that_were_deleted_by_hand_stop_the_worker(tmp_path: Path) -> None:
