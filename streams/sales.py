@@ -72,7 +72,6 @@ class ProductRevenue(
     event_id: str
     timestamp: EventTime
     product_id: str
-    product_name: str | None
     units: int
     cents: int
 

@@ -87,7 +87,7 @@ DEDUPLICATION_FLOWS = (
 SALES_FLOWS = (
     Flow(order_lines.register, "order_lines", reads=(ORDERS,), emits=ORDER_LINES),
     Flow(product_sales.register, "product_sales", reads=(ORDER_LINES,), keeps=sales.PRODUCT_SALES, global_tables=(of_products.PRODUCTS,), fires=product_sales_rules.close, emits=(PRODUCT_SALES, PRODUCT_REVENUES)),
-    Flow(top_products.register, "top_products", reads=(PRODUCT_REVENUES,), keeps=sales.TOP_PRODUCTS, fires=top_products_rules.close, emits=TOP_PRODUCTS),
+    Flow(top_products.register, "top_products", reads=(PRODUCT_REVENUES,), keeps=sales.TOP_PRODUCTS, global_tables=(of_products.PRODUCTS,), fires=top_products_rules.close, emits=TOP_PRODUCTS),
     Flow(order_countries.register, "order_countries", reads=(USERS, ORDERS), keeps=sales.ORDER_COUNTRIES, fires=order_countries_rules.settle, emits=ORDER_VALUES),
     Flow(order_value_quantiles.register, "order_value_quantiles", reads=(ORDER_VALUES,), keeps=sales.ORDER_VALUE_QUANTILES, fires=order_value_quantiles_rules.close, emits=ORDER_VALUE_QUANTILES),
     Flow(products.register, "products", reads=(PRODUCTS,), keeps=of_products.PRODUCTS, emits=STOCK_ALERTS),

@@ -38,12 +38,12 @@ PRODUCT_SALES: Final = TimedTable("product_sales", *open_codec(_of_lines))
 # --- top_products ---------------------------------------------------------------------------------
 
 TOP: Final = 100
-_Ranked: TypeAlias = tuple[int, str, int, str]
-"""What orders products: the cents that they earned, negative, then their ids; and units and name."""
+_Ranked: TypeAlias = tuple[int, str, int]
+"""What orders products: the cents that they earned, negative, then their ids; and units."""
 
 
 def _ranked(sold: ProductRevenue) -> _Ranked:
-    return -sold.cents, sold.product_id, sold.units, sold.product_name or ""
+    return -sold.cents, sold.product_id, sold.units
 
 
 _of_products: Final = ranked(_ranked, TOP, _Ranked)

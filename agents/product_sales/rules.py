@@ -53,6 +53,4 @@ def sold(window: Windowed[Any], product: Product | None) -> ProductSold:
 def _earned(event: ProductSold, cents: int) -> ProductRevenue:
     """Return what is ranked of a product's window."""
     data = event.data
-    return ProductRevenue(
-        event.event_id, event.timestamp, data.product_id, data.product_name, data.units, cents
-    )
+    return ProductRevenue(event.event_id, event.timestamp, data.product_id, data.units, cents)
