@@ -90,7 +90,7 @@ async def _crash_as_standby(
     await heir.says("taken, reads on", times=trial.partitions)
     _arm(trial, step, victim, visits=1, standby_replicas=1)
     if step is Step.STANDBY_BEFORE_RELEASE:
-        await victim.says("its standby is level")
+        await victim.says("its copy here is level")
         heir.kill()
     await _died(trial, step, victim)
     heir.kill()
