@@ -115,10 +115,11 @@ KINDS: Final = (
         size_ms=_MINUTE_MS,
         advance_ms=_MINUTE_MS,
         grace_ms=1_440 * _MINUTE_MS,
+        share=0.5,
     ),
     Kind(name="table-table join", operator="table-table"),
-    Kind(name="foreign-key join", operator="foreign-key"),
-    Kind(name="versioned join", operator="versioned", size_ms=_MINUTE_MS),
+    Kind(name="foreign-key join", operator="foreign-key", share=0.5),
+    Kind(name="versioned join", operator="versioned", size_ms=_MINUTE_MS, share=0.5),
     # Of 2 M users one in two orders within 1,400 s: a million sessions are open, and half of all orders
     # begin a new one, while as many close. In the other there is nothing to close.
     Kind(
