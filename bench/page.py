@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from bench.charts import write_charts
 from bench.losses import OURS, losses
+from bench.operators.kinds import KINDS
 from bench.operators.page import operators_table
 from bench.results import Results, Row
 from bench.tables import between, number, table, times
@@ -16,33 +17,53 @@ from streams.errors import HeadraceError
 
 BEGIN: Final = "<!-- results: begin (made by `headrace bench report`) -->"
 END: Final = "<!-- results: end -->"
-OPERATORS_BEGIN: Final = "<!-- operators: begin (made by `headrace bench report`) -->"
-OPERATORS_END: Final = "<!-- operators: end -->"
+_Marks: TypeAlias = tuple[str, str]
+# Apart: together they take the better part of an hour.
+OPERATORS: Final[Mapping[bool, _Marks]] = {
+    False: (
+        "<!-- operators: begin (made by `headrace bench report`) -->",
+        "<!-- operators: end -->",
+    ),
+    True: (
+        "<!-- operators of tables: begin (made by `headrace bench report`) -->",
+        "<!-- operators of tables: end -->",
+    ),
+}
+"""Between which marks operators stand: by whether tables, or topics in between, come in."""
 
 
 def write_page(results: Results, page: Path) -> None:
-    """Replace what stands between the marks of the page, those of operators or those of all else.
+    """Replace what stands between the marks of the page: of operators that were measured, or of all else.
 
     Raises HeadraceError where it has none.
     """
-    begin, end = (OPERATORS_BEGIN, OPERATORS_END) if results.operators else (BEGIN, END)
     try:
         text = page.read_text(encoding="utf-8")
     except OSError as error:
         raise HeadraceError(f"cannot read {page}: {error.strerror}") from error
-    before, has_begin, rest = text.partition(begin)
-    _, has_end, after = rest.partition(end)
-    if not has_begin or not has_end:
-        raise HeadraceError(f"{page} has no marks for results: the lines {begin} and {end}")
     if results.operators:
-        body = "\n\n".join([_setting(results), operators_table(results)])
+        of_tables = {kind.name for kind in KINDS if kind.has_tables}
+        for has_tables, marks in OPERATORS.items():
+            rows = [row for row in results.operators if (row.operator in of_tables) is has_tables]
+            if rows:
+                body = [_setting(results), operators_table(results, rows)]
+                text = _replaced(text, page, marks, "\n\n".join(body))
     else:
         charts = write_charts(results, page.parent / "pictures")
         links = [
             (title, Path(os.path.relpath(file, page.parent)).as_posix()) for title, file in charts
         ]
-        body = "\n\n".join(_sections(results, links))
-    page.write_text(f"{before}{begin}\n\n{body}\n\n{end}{after}", encoding="utf-8")
+        text = _replaced(text, page, (BEGIN, END), "\n\n".join(_sections(results, links)))
+    page.write_text(text, encoding="utf-8")
+
+
+def _replaced(text: str, page: Path, marks: _Marks, body: str) -> str:
+    begin, end = marks
+    before, has_begin, rest = text.partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not has_begin or not has_end:
+        raise HeadraceError(f"{page} has no marks for results: the lines {begin} and {end}")
+    return f"{before}{begin}\n\n{body}\n\n{end}{after}"
 
 
 def _sections(results: Results, charts: Sequence[tuple[str, str]]) -> Iterator[str]:

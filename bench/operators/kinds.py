@@ -64,6 +64,11 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         return ORDERS, *([PAYMENTS] * self.is_join), *([USERS] * self.has_users)
 
     @property
+    def has_tables(self) -> bool:
+        """Whether tables, or topics in between, come in."""
+        return self.has_users or self.is_rekeyed
+
+    @property
     def is_by_order(self) -> bool:
         """Whether its orders come by their ids, not by user."""
         return self.is_join or self.operator == "foreign-key"

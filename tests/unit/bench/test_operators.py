@@ -19,7 +19,7 @@ from bench.operators.oracle import (
     outcomes,
 )
 from bench.operators.page import times_of_others
-from bench.page import OPERATORS_BEGIN, OPERATORS_END, write_page
+from bench.page import OPERATORS, write_page
 from bench.results import OperatorRow, Results
 from bench.work import ORDERS
 from tests.unit.bench.test_page import MACHINE
@@ -214,11 +214,21 @@ def test_operators_have_a_place_of_their_own_on_the_page(tmp_path: Path) -> None
     results = Results(machine=MACHINE, command="c", finished_at="now", operators=rows())
     assert times_of_others(results) == {"a": 3.0}
     page = tmp_path / "performance.md"
-    page.write_text(f"before\n\n{OPERATORS_BEGIN}\nold\n{OPERATORS_END}\n\nafter\n", "utf-8")
+    (begin, end), (begin_tables, end_tables) = OPERATORS[False], OPERATORS[True]
+    of_tables = f"{begin_tables}\nkept\n{end_tables}\n\nafter\n"
+    page.write_text(f"before\n\n{begin}\nold\n{end}\n\n{of_tables}", "utf-8")
     write_page(results, page)
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before")
-    assert text.endswith("after\n")
+    assert text.endswith(of_tables)
     assert "old" not in text
     assert "| a | kafka-streams-eo | 100 |  | 3.0 times as many |" in text
     assert not (tmp_path / "pictures").exists()
+
+    for row in results.operators:
+        row.operator = row.operator.replace("a", "table-table join")
+    write_page(results, page)
+    of_streams, _, of_tables = page.read_text(encoding="utf-8").partition(begin_tables)
+    assert "| table-table join | kafka-streams-eo | 100 |  | 3.0 times as many |" in of_tables
+    assert "| a | kafka-streams-eo |" not in of_streams
+    assert "kept" not in of_tables
