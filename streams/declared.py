@@ -17,8 +17,8 @@ take one event, and are pure.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from itertools import chain, starmap
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from streams.declared_flows import Parts, Path, Paths, Step, fired, sent_on, suppressed, told
 from streams.declared_foreign_key import ForeignKeyFlows, Side
@@ -27,7 +27,7 @@ from streams.operators.aggregates import Aggregate, several
 from streams.operators.panes import PaneAggregation
 from streams.operators.sessions import SessionAggregation, SessionWindows
 from streams.operators.sliding import SlidingAggregation, SlidingWindows
-from streams.operators.stream_table import TableJoinKind, check_kind
+from streams.operators.stream_table import StreamTableJoin, TableJoinKind, check_kind
 from streams.operators.suppression import Suppression
 from streams.operators.table_table import Change
 from streams.operators.windowing import (
@@ -119,7 +119,7 @@ class Stream(Generic[E]):
         make: Callable[[E, V | None], F],
         *,
         key: Callable[[E], Any],
-        kind: Literal["inner", "left"] = "inner",
+        kind: TableJoinKind = "inner",
     ) -> "Stream[F]":
         """Go on with what `make` makes of each event and the row of its key, as of the event's turn.
 
@@ -135,7 +135,7 @@ class Stream(Generic[E]):
         make: Callable[[E, V | None], F],
         *,
         key: Callable[[E], Any],
-        kind: Literal["inner", "left"] = "inner",
+        kind: TableJoinKind = "inner",
     ) -> "Stream[F]":
         """Do what `join` does, with a global table: by any key, and with the row that is there now."""
         looked_up = tuple(dict.fromkeys((*self.global_tables, table)))
@@ -204,15 +204,12 @@ class Stream(Generic[E]):
         table: Table[Any],
         make: Callable[[Any, Any], Any],
         key: Callable[[Any], Any],
-        kind: Literal["inner", "left"],
+        kind: TableJoinKind,
     ) -> "Stream[Any]":
+        operator = StreamTableJoin[Any, Any](kind=kind, key=key)
+
         def joined(events: Iterable[Any], parts: Parts) -> Iterator[Any]:
-            rows = parts[table.name]
-            for event in events:
-                at = key(event)
-                row = None if at is None else rows.get(at)
-                if row is not None or kind == "left":
-                    yield make(event, row)
+            return starmap(make, operator.join(events, parts[table.name]))
 
         return self._then(joined)
 

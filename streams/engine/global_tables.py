@@ -69,9 +69,7 @@ class GlobalPart(Mapping[Any, V], Generic[V]):
         try:
             for text, _ in self._opened().scan(self.table.name):
                 yield self.table.key_of(text)
-        except (
-            StoreCorruptError
-        ) as error:  # not of the task's store, which has nothing to do with it
+        except StoreCorruptError as error:  # the task's own store is not to blame
             raise GlobalTableDamagedError(str(error)) from error
 
     def __len__(self) -> int:
@@ -275,7 +273,7 @@ class GlobalTables:
         """
         now_s = self._clock.monotonic_s()
         behind = self._behind()
-        if (to_go := sum(self._needed[tp] - offset for tp, offset in behind)) != self._to_go:
+        if (to_go := sum(self.missing().values())) != self._to_go:
             self._to_go, self._moved_s = to_go, now_s
         if not behind:
             log.info("global tables: %s restored", ", ".join(self.parts))
