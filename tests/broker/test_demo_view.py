@@ -114,6 +114,16 @@ def start(tmp_path: Path) -> Iterator[Callable[..., OnTerminal]]:
         demo.close()
 
 
+def ended_by_q(demo: OnTerminal, at: int) -> str:
+    """End a demo by its key; return what it told. All that came out equals the oracle."""
+    demo.type("q")
+    demo.wait_for("ending", at)
+    told, status = demo.end()
+    assert "everything that came out equals the plain-Python oracle" in told
+    assert status == 0
+    return told
+
+
 def test_what_keys_do_to_it_changes_nothing_of_what_comes_out(
     start: Callable[..., OnTerminal],
 ) -> None:
@@ -127,11 +137,7 @@ def test_what_keys_do_to_it_changes_nothing_of_what_comes_out(
     demo.type("s")
     at = demo.wait_for("starting", at)
     at = demo.wait_for("2 of 2 up", at)
-    demo.type("q")
-    demo.wait_for("ending", at)
-    told, status = demo.end()
-    assert "everything that came out equals the plain-Python oracle" in told
-    assert status == 0
+    ended_by_q(demo, at)
     assert demo.is_as_before()
 
 
@@ -144,11 +150,7 @@ def test_windows_close_while_one_looks_and_a_kill_changes_nothing_of_them(
     demo.type("k")
     at = demo.wait_for("1 of 2 up", demo.wait_for("was killed with kill -9", at))
     at = demo.wait_for("SESSION", demo.wait_for("UNPAID", at))
-    demo.type("q")
-    demo.wait_for("ending", at)
-    told, status = demo.end()
-    assert "everything that came out equals the plain-Python oracle" in told
-    assert status == 0
+    told = ended_by_q(demo, at)
     assert " 0 in " not in told
 
 
@@ -161,11 +163,7 @@ def test_sales_are_told_and_checked_though_a_worker_is_killed(
     demo.type("kp")
     at = demo.wait_for("1 of 2 up", demo.wait_for("kinds of poison were sent", at))
     at = demo.wait_for("WORTH", demo.wait_for("LOW", at))
-    demo.type("q")
-    demo.wait_for("ending", at)
-    told, status = demo.end()
-    assert "everything that came out equals the plain-Python oracle" in told
-    assert status == 0
+    told = ended_by_q(demo, at)
     assert "late          0 late records" in told
     assert " 0 in " not in told
 
@@ -179,11 +177,7 @@ def test_repeats_are_left_out_though_workers_are_killed_and_the_producer_restart
     demo.type("k")
     at = demo.wait_for("1 of 2 up", demo.wait_for("was killed with kill -9", at))
     at = demo.wait_for("RESENT", demo.wait_for("orders-0,1,2,3", at))
-    demo.type("q")
-    demo.wait_for("ending", at)
-    told, status = demo.end()
-    assert "everything that came out equals the plain-Python oracle" in told
-    assert status == 0
+    ended_by_q(demo, at)
 
 
 def test_ctrl_c_ends_it_with_the_check_and_a_signal_s_status(
