@@ -13,8 +13,6 @@ from collections.abc import (
 )
 from contextlib import contextmanager
 from functools import partial
-from itertools import accumulate
-from operator import attrgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from streams.engine.definitions import Event, Flow, Table, Topic
@@ -24,11 +22,10 @@ from streams.engine.pane_part import PanePart
 from streams.engine.records import Outgoing, Reason
 from streams.engine.table import Turn
 from streams.engine.timed_part import TimedPart
-from streams.engine.turns import Slice, stretches
+from streams.engine.turns import Slice, stretches, turns_of
 from streams.errors import HeadraceError
 
 E = TypeVar("E")
-_event_time_ms = attrgetter("timestamp")
 
 
 class Failure(NamedTuple):
@@ -208,7 +205,7 @@ class Batch:
         if self._turns_ms:
             return self._turns_of(flow, events, self._turns_ms)
         if self._own_turns_ms is None:
-            self._own_turns_ms = list(accumulate(map(_event_time_ms, self.events), max))
+            self._own_turns_ms = turns_of(self.events)
         return self._turns_of(flow, events, self._own_turns_ms)
 
     def _turns_of(

@@ -36,8 +36,8 @@ def start_commit(task: Task) -> asyncio.Task[None]:
         epoch.positions = {tp: sources[tp.topic] for tp in task.inputs if tp.topic in sources}
     for flow in task.subtopology.flows:
         for topic in flow.outputs:
-            if topic.keeps_last and topic.name in epoch.outputs:
-                epoch.keep_last(topic.name, flow.name)
+            if topic.name in epoch.last:
+                epoch.send_last(topic.name, flow.name)
     epoch.index = {part.table.name: part.seal_index() for part in task.fired_parts()}
     changes = {name: part.seal() for name, part in task.parts.items()}
     task.commit = asyncio.create_task(

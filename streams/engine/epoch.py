@@ -3,9 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, Final
 
 from streams.engine.records import Outgoing, TopicPartition
 from streams.engine.store import IndexChanges
+
+_KEY: Final = itemgetter(0)
+_VALUE: Final[Any] = itemgetter(1)
 
 
 @dataclass(slots=True)
@@ -30,11 +35,15 @@ class Epoch:
     """Records to send, by topic, and positions reached; table changes lie in the table parts."""
 
     outputs: defaultdict[str, list[Outgoing]] = field(default_factory=lambda: defaultdict(list))
+    last: defaultdict[str, dict[bytes | None, Outgoing]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    """Records by key, and topic, of topics that keep the last of each; see Topic.keeps_last."""
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     records: int = 0
     """How large it is: input records that it covers, and rows that were fired."""
     output_bytes: int = 0
-    """Of the values in `outputs`."""
+    """Of the values in `outputs`, and about those of the last ones."""
     counts: defaultdict[tuple[str, str], Counts] = field(
         default_factory=lambda: defaultdict(Counts)
     )
@@ -51,11 +60,21 @@ class Epoch:
     def emit(self, topic: str, records: Sequence[Outgoing]) -> None:
         """Add records to be sent to a topic."""
         self.outputs[topic] += records
-        self.output_bytes += sum(len(value or b"") for _, value, _ in records)
+        self.output_bytes += _bytes(records)
 
-    def keep_last(self, topic: str, flow: str) -> None:
-        """Leave of a flow's records for a topic the last of each key."""
-        records = self.outputs[topic]
-        last = {key: (key, value, headers) for key, value, headers in records}
-        self.written[topic, flow] -= len(records) - len(last)
-        self.outputs[topic] = list(last.values())
+    def replace(self, topic: str, records: Sequence[Outgoing]) -> None:
+        """Add records to be sent to a topic, each instead of an earlier one of its key."""
+        last = self.last[topic]
+        known = len(last)
+        last.update(zip(map(_KEY, records), records, strict=True))
+        # Those that are replaced are of a size, mostly: to look at each would cost more than it tells.
+        self.output_bytes += _bytes(records) * (len(last) - known) // max(len(records), 1)
+
+    def send_last(self, topic: str, flow: str) -> None:
+        """Have what is left of the records of `replace`, which one flow derived, sent as it is now."""
+        self.outputs[topic] = list(self.last.pop(topic).values())
+        self.written[topic, flow] = len(self.outputs[topic])
+
+
+def _bytes(records: Sequence[Outgoing]) -> int:
+    return sum(map(len, filter(None, map(_VALUE, records))))

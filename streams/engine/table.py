@@ -374,12 +374,17 @@ class JoinedPart(Mapping[Any, V], Generic[V]):
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the row as of the present turn, or `default`. Raises DefinitionError outside the loop."""
         part = self._part
-        # As Turn.of does: the call costs as much as the rest of a look-up, and each order has one.
+        # As Turn.of and TablePart.get do: a call costs as much as the rest of a look-up, and each order has
+        # one. The batch that changed the table has ended: no flow joins a table of its own input.
         at_ms = self._turn.at_ms
         if at_ms is None:
             self._turn.refuse(part.table)
-        versions = part.versions.get(key)
-        return part.get(key, default) if versions is None else part.at(at_ms, versions, default)
+        if key in part.versions:
+            return part.at(at_ms, part.versions[key], default)
+        row = part._known.get(key, UNREAD)  # noqa: SLF001 - of the same module
+        if row is UNREAD:
+            row = part._read(key)  # noqa: SLF001 - the same
+        return default if row is None else row
 
     def __getitem__(self, key: Any) -> V:
         row: V | None = self.get(key)

@@ -313,9 +313,13 @@ class Task:
 
     def emit(self, flow: Flow, records: Mapping[str, list[Outgoing]]) -> None:
         """Add a flow's records, by topic, to what the open epoch sends."""
-        for topic, of_topic in records.items():
-            self.epoch.emit(topic, of_topic)
-            self.epoch.written[topic, flow.name] += len(of_topic)
+        for topic in flow.outputs:
+            if of_topic := records.get(topic.name):
+                if topic.keeps_last:
+                    self.epoch.replace(topic.name, of_topic)
+                else:
+                    self.epoch.emit(topic.name, of_topic)
+                    self.epoch.written[topic.name, flow.name] += len(of_topic)
 
     def _reach(self, piece: Slice, flows: Iterable[Flow]) -> None:
         """Move the stream times of what it closes on: events that a rule dropped count as well."""

@@ -170,10 +170,7 @@ class Turns:
     ) -> list[tuple[TopicPartition, Slice]]:
         # An event's turn never comes before that of one ahead of it in its input. To take the input
         # whose next event is oldest is to go by the highest event time so far, ties by precedence.
-        turns = [
-            list(accumulate(map(_event_time_ms, self._queues[input_][0].events[:limit]), max))
-            for input_ in queued
-        ]
+        turns = [turns_of(self._queues[input_][0].events[:limit]) for input_ in queued]
         if self._shows_order(queued, turns):
             (_, first), (horizon_ms, rank), *_ = sorted(
                 (t[0], rank) for rank, t in enumerate(turns)
@@ -222,6 +219,13 @@ class Turns:
             for input_, of_input in zip(queued, turns, strict=True)
             for event, turn_ms in zip(self._queues[input_][0].events, of_input, strict=False)
         )
+
+
+def turns_of(events: Sequence[Any]) -> list[int]:
+    """Return the turn of each of an input's events: the highest event time so far."""
+    times_ms = list(map(_event_time_ms, events))
+    # Most inputs, or most of their slices, are in order: to see that takes a fifth of the other.
+    return times_ms if sorted(times_ms) == times_ms else list(accumulate(times_ms, max))
 
 
 def stretches(turns_ms: Sequence[Sequence[int]]) -> Iterator[tuple[int, int, int]]:

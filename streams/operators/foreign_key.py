@@ -103,7 +103,7 @@ class ForeignKeyJoin(Generic[L, R]):
                 joined_with = _right(rows, before.foreign_key)
                 if self._is_there(before, joined_with):
                     gone: Change[L, R] = _change(key, None, joined_with, event)
-                    told.append(gone._replace(right=None))
+                    told.append(msgspec.structs.replace(gone, right=None))
         return told
 
     def add_right(self, events: Iterable[Timed], rows: KeptRows[Row[L, R]]) -> list[Change[L, R]]:

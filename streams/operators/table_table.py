@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -26,7 +26,7 @@ class KeptRows(Protocol[V]):
     def __delitem__(self, key: str, /) -> None: ...
 
 
-class Change(NamedTuple, Generic[L, R]):
+class Change(msgspec.Struct, Generic[L, R], frozen=True, gc=False):
     """A row of the joined table as it is now; without left and right, it is there no more.
 
     `time_ms`: the event time of the change, or that of what it is joined with, if that is later.
@@ -93,30 +93,48 @@ class TableTableJoin(Generic[L, R]):
     def add_left(self, events: Iterable[Timed], rows: KeptRows[Cells[L, R]]) -> list[Change[L, R]]:
         """Change the left table; return the changes of the joined one, in turn."""
         told: list[Change[L, R]] = []
-        key_of, value_of, get, change = self.left_key, self.left_value, rows.get, self._change
+        key_of, value_of, get, is_inner = self.left_key, self.left_value, rows.get, self._is_inner
         for event in events:
-            key, value = key_of(event), value_of(event)
+            key, value, time_ms = key_of(event), value_of(event), event.timestamp
             before = get(key)
-            left = None if value is None else Cell(event.timestamp, value)
             right = None if before is None else before.right
-            if (changed := change(key, before, left, right, event, rows)) is not None:
-                told.append(changed)
+            if value is None:
+                told += self._without(key, before, None, right, event, rows)
+                continue
+            rows[key] = Cells(Cell(time_ms, value), right)
+            if right is not None:
+                told.append(Change(key, value, right.value, max(time_ms, right.time_ms), event))
+            elif not is_inner:
+                told.append(Change(key, value, None, time_ms, event))
         return told
 
     def add_right(self, events: Iterable[Timed], rows: KeptRows[Cells[L, R]]) -> list[Change[L, R]]:
         """Change the right table; return what add_left does."""
         told: list[Change[L, R]] = []
-        key_of, value_of, get, change = self.right_key, self.right_value, rows.get, self._change
+        key_of, value_of, get, is_outer = self.right_key, self.right_value, rows.get, self._is_outer
         for event in events:
-            key, value = key_of(event), value_of(event)
+            key, value, time_ms = key_of(event), value_of(event), event.timestamp
             before = get(key)
             left = None if before is None else before.left
-            right = None if value is None else Cell(event.timestamp, value)
-            if (changed := change(key, before, left, right, event, rows)) is not None:
-                told.append(changed)
+            if value is None:
+                told += self._without(key, before, left, None, event, rows)
+                continue
+            rows[key] = Cells(left, Cell(time_ms, value))
+            if left is not None:
+                told.append(Change(key, left.value, value, max(time_ms, left.time_ms), event))
+            elif is_outer:
+                told.append(Change(key, None, value, time_ms, event))
         return told
 
-    def _change(  # noqa: PLR0917 - called here alone
+    @property
+    def _is_inner(self) -> bool:
+        return self.kind == "inner"
+
+    @property
+    def _is_outer(self) -> bool:
+        return self.kind == "outer"
+
+    def _without(  # noqa: PLR0917 - called here alone
         self,
         key: str,
         before: Cells[L, R] | None,
@@ -124,26 +142,23 @@ class TableTableJoin(Generic[L, R]):
         right: Cell[R] | None,
         event: Timed,
         rows: KeptRows[Cells[L, R]],
-    ) -> Change[L, R] | None:
-        """Set a row to what either side has now; return what is to be told of it, None for nothing."""
-        time_ms = event.timestamp
-        left_value = right_value = None
-        if left is not None:
-            left_value, time_ms = left.value, max(time_ms, left.time_ms)
-        if right is not None:
-            right_value, time_ms = right.value, max(time_ms, right.time_ms)
-        if left is not None or right is not None:
-            rows[key] = Cells(left, right)
-        elif before is not None:
+    ) -> Iterable[Change[L, R]]:
+        """Leave of a row, which one side has no more, what the other side has; yield what is to be told."""
+        if before is None:
+            return
+        if left is None and right is None:
             del rows[key]
+        else:
+            rows[key] = Cells(left, right)
+        time_ms = max([event.timestamp, *(of.time_ms for of in (left, right) if of is not None)])
         if self._is_there(left, right):
-            return Change(key, left_value, right_value, time_ms, event)
-        if before is not None and self._is_there(before.left, before.right):
-            return Change(key, None, None, time_ms, event)
-        return None
+            left_value = None if left is None else left.value
+            yield Change(key, left_value, None if right is None else right.value, time_ms, event)
+        elif self._is_there(before.left, before.right):
+            yield Change(key, None, None, time_ms, event)
 
     def _is_there(self, left: Cell[L] | None, right: Cell[R] | None) -> bool:
         """Tell whether the joined table has a row of what either side has."""
-        if self.kind == "inner":
+        if self._is_inner:
             return left is not None and right is not None
-        return left is not None or (self.kind == "outer" and right is not None)
+        return left is not None or (self._is_outer and right is not None)

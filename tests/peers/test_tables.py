@@ -266,12 +266,17 @@ def without_idle(results: Iterable[TableResult]) -> list[TableResult]:
     return kept
 
 
+def table_result(number: int, change: Change[int, int]) -> TableResult:
+    """Return a change as Kafka Streams' answers have it."""
+    return TableResult(number, change.key, change.left, change.right, change.time_ms)
+
+
 def changes_of(run: TableRun, join: Any, rows: dict[str, Any]) -> list[TableResult]:
     results = []
     for number, record in enumerate(run.records):
         add: Callable[..., list[Change[int, int]]]
         add = join.add_left if record.topic == "left" else join.add_right
-        results += [TableResult(number, *change[:4]) for change in add([record], rows)]
+        results += [table_result(number, change) for change in add([record], rows)]
     return results
 
 
@@ -411,7 +416,7 @@ def latest(run: TableRun, *, there: bool, joint: bool = False) -> list[tuple[int
 
 def changes_by(join: Any, rows: Any, used: Iterable[tuple[int, TableRecord]]) -> list[TableResult]:
     return [
-        TableResult(number, *change[:4])
+        table_result(number, change)
         for number, record in used
         for change in (join.add_left if record.topic == "left" else join.add_right)([record], rows)
     ]

@@ -112,6 +112,7 @@ def test_a_joined_part_can_be_read_and_not_written(part: TablePart[int]) -> None
     turn = Turn("visits")
     joined: Any = JoinedPart("visits", part, turn)
     part["b"] = 2
+    part.accept_batch()
     for _ in turn.at_once("."):
         assert (joined["b"], joined.get("x", 0), len(joined)) == (2, 0, 3)
         assert list(joined) == ["a", "c", "b"]

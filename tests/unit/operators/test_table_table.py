@@ -66,7 +66,9 @@ def right(value: int | None, time_ms: int = 0) -> Event:
 
 def told(kind: Kind, *events: Event) -> list[tuple[int | None, int | None]]:
     changes = add(join_of(kind), events, JsonRows())
-    assert all(change.is_deletion == (change[1:3] == (None, None)) for change in changes)
+    assert all(
+        change.is_deletion == ((change.left, change.right) == (None, None)) for change in changes
+    )
     return [(change.left, change.right) for change in changes]
 
 

@@ -88,7 +88,7 @@ def right(time_ms: int, value: int | None) -> Event:
 
 
 def told(kind: Kind, *events: Event) -> list[tuple[int | None, int | None]]:
-    return [change[1:3] for change in run(join_of(kind), events).told]
+    return [(change.left, change.right) for change in run(join_of(kind), events).told]
 
 
 GONE = (None, None)
