@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,11 @@ class Counted(msgspec.Struct, frozen=True, tag="user.counted", tag_field="event_
 
 
 COUNTS = Table("counts", msgspec.json.encode, msgspec.json.Decoder(int).decode)
+EVE = "eve"
+BIG = "big"
+TOO_LONG: Any = "x" * 1_100_000
+NO_JSON: Any = object()
+"""What cannot be encoded."""
 CHANGES = Topic("changes", events=(Counted,), key=lambda told: told.user, keeps_last=True)
 
 
@@ -41,7 +47,8 @@ def count(orders: Iterable[OrderCreated], counts: MutableMapping[str, int]) -> I
     for each in orders:
         user = each.data.user_id
         counts[user] = counts.get(user, 0) + 1
-        yield Counted(each.event_id, each.timestamp, user, counts[user])
+        orders = {EVE: NO_JSON, BIG: TOO_LONG}.get(user, counts[user])
+        yield Counted(each.event_id, each.timestamp, user, orders)
 
 
 def register(app: App[Any]) -> None:
@@ -78,8 +85,32 @@ def test_of_changes_in_one_commit_the_last_of_each_key_is_sent(tmp_path: Path) -
         assert scraped.of("headrace_records_out_total", topic="changes", flow="counted") == 3
 
 
+@pytest.mark.parametrize(("user", "reason"), [(EVE, "rule-failed"), (BIG, "too-large")])
+def test_a_change_that_cannot_be_sent_is_the_dead_letter_of_who_told_it(
+    user: str, reason: str, tmp_path: Path
+) -> None:
+    with Driver(TOPOLOGY, load_settings(data_dir=tmp_path), partitions=1) as driver:
+        driver.pipe(ORDERS, [ordered(n, name) for n, name in enumerate(["ada", user, "ada"])])
+        assert told(driver) == [("ada", 2)]
+        [letter] = driver.sent("dead-letters")
+        assert dict(letter.headers)["headrace.reason"] == reason.encode()
+        assert driver.table(COUNTS) == {"ada": 2}
+        # It was looked for: what comes now is encoded at once.
+        driver.pipe(ORDERS, [ordered(3, "bob"), ordered(4, "bob")])
+        assert told(driver) == [("ada", 2), ("bob", 2)]
+
+
+def test_a_change_that_a_large_record_told_is_encoded_at_once(tmp_path: Path) -> None:
+    large = order(event_id="e-0", data={"user_id": BIG}, timestamp=NOW_MS, source="x" * 300_000)
+    with Driver(TOPOLOGY, load_settings(data_dir=tmp_path), partitions=1) as driver:
+        driver.pipe(ORDERS, [(BIG.encode(), large), ordered(1, "ada")])
+        assert (told(driver), len(driver.sent("dead-letters"))) == ([("ada", 1)], 1)
+        [task] = driver.tasks().values()
+        assert not task.careful
+
+
 @given(
-    users=st.lists(st.sampled_from(["ada", "bob"]), max_size=12),
+    users=st.lists(st.sampled_from(["ada", "bob", EVE]), max_size=12),
     cut=cuts,
     blow=blows(st.sampled_from(Step)),
 )
@@ -103,7 +134,10 @@ def test_what_is_left_of_changes_is_the_same_however_they_are_cut(
             settle(driver)
             disarm()
             changes = told(driver)
-            assert dict(changes) == {user: users.count(user) for user in users}
+            assert dict(changes) == {user: users.count(user) for user in users if user != EVE}
+            # What cannot be encoded is found at the commit alone: the event that told it is a dead letter.
+            assert len(driver.sent("dead-letters")) == users.count(EVE)
+            assert EVE not in driver.table(COUNTS)
             for user in users:  # none comes twice, and none before one that it replaces
                 of_user = [orders for name, orders in changes if name == user]
                 assert of_user == sorted(set(of_user))
