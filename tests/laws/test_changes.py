@@ -47,8 +47,8 @@ def count(orders: Iterable[OrderCreated], counts: MutableMapping[str, int]) -> I
     for each in orders:
         user = each.data.user_id
         counts[user] = counts.get(user, 0) + 1
-        orders = {EVE: NO_JSON, BIG: TOO_LONG}.get(user, counts[user])
-        yield Counted(each.event_id, each.timestamp, user, orders)
+        number = {EVE: NO_JSON, BIG: TOO_LONG}.get(user, counts[user])
+        yield Counted(each.event_id, each.timestamp, user, number)
 
 
 def register(app: App[Any]) -> None:
