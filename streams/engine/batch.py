@@ -104,7 +104,7 @@ class Batch:
         self.events = piece.events
         self._turns_ms = piece.turns_ms
         self._is_large = piece.is_large
-        self._own_turns_ms: list[int] | None = None
+        self._own_turns_ms = piece.own_turns_ms
         self.finished = asyncio.get_running_loop().create_future()
         self.failures: dict[str, Failure] = {}
         self.fatal: BaseException | None = None
@@ -209,7 +209,7 @@ class Batch:
             raise DefinitionError(msg)
         if self._turns_ms:
             return self._turns_of(flow, events, self._turns_ms)
-        if self._own_turns_ms is None:
+        if not self._own_turns_ms:
             self._own_turns_ms = turns_of(self.events)
         return self._turns_of(flow, events, self._own_turns_ms)
 

@@ -123,11 +123,7 @@ def subtopologies(topology: Topology) -> tuple[Subtopology, ...]:
 
 def check(topology: Topology) -> None:
     """Raise DefinitionError for a topology that cannot be."""
-    names = [flow.name for flow in topology.flows]
-    for name in names:
-        if names.count(name) > 1:
-            msg = f"two flows are called {name}"
-            raise DefinitionError(msg)
+    _check_names(topology)
     keepers: dict[str, Flow] = {}
     for flow in topology.flows:
         if not flow.reads:
@@ -148,6 +144,18 @@ def check(topology: Topology) -> None:
     _check_topics(topology)
     _check_between(topology)
     _ = topology.inputs  # raises where joins go in a circle
+
+
+def _check_names(topology: Topology) -> None:
+    """Raise DefinitionError for two flows of one name."""
+    known: dict[str, Flow] = {}
+    for flow in topology.flows:
+        if (other := known.setdefault(flow.name, flow)) is not flow:
+            msg = f"two flows are called {flow.name}"
+            for topic in {*flow.outputs}.intersection(other.outputs):
+                if isinstance(topic, RepartitionTopic):
+                    msg += f", which emit to repartition topic {topic.name}: merge streams before key_by"
+            raise DefinitionError(msg)
 
 
 def _check_looked_up(flow: Flow, keepers: Mapping[str, Flow]) -> None:

@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from operator import attrgetter
+from operator import attrgetter, sub
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from streams.engine.records import Decoded, Reject, Run, TopicPartition
@@ -19,7 +19,7 @@ class Slice(NamedTuple):
 
     `events[i]` came from record `indexes[i]`; the other records were skipped or rejected. Its turn
     among the task's inputs is `turns_ms[i]`, a time that never falls; none where no other input's
-    turn comes in between.
+    turn comes in between. `own_turns_ms[i]` is what it would be; none where the task has one input.
     """
 
     run: Run
@@ -29,6 +29,9 @@ class Slice(NamedTuple):
     indexes: Sequence[int]
     events: Sequence[Any]
     turns_ms: Sequence[int] = ()
+    own_turns_ms: Sequence[int] = ()
+    late_by_ms: int = 0
+    """By how much an event is behind its turn, at most."""
     is_large: bool = False
     """Whether it is one event, alone because of large records around it: rows may become too large."""
 
@@ -52,12 +55,14 @@ class Slice(NamedTuple):
                 indexes=self.indexes[:count],
                 events=self.events[:count],
                 turns_ms=self.turns_ms[:count],
+                own_turns_ms=self.own_turns_ms[:count],
             ),
             self._replace(
                 begin=middle,
                 indexes=self.indexes[count:],
                 events=self.events[count:],
                 turns_ms=self.turns_ms[count:],
+                own_turns_ms=self.own_turns_ms[count:],
             ),
         )
 
@@ -111,7 +116,7 @@ class Turns:
         in_order_ms: int | None = None,
         until: Until | None = None,
     ) -> None:
-        self._in_order_ms = in_order_ms
+        self._in_order_ms = in_order_ms if len(inputs) > 1 else None
         self._until = until
         self.reached_ms = 0
         """The highest event time that was taken."""
@@ -119,6 +124,11 @@ class Turns:
 
     def offer(self, input_: TopicPartition, waiting: Slice) -> None:
         """Queue a slice behind those that its input queued before."""
+        if len(self._queues) > 1:
+            # Here, for all steps that a slice is in: one that reaches further than others is in many.
+            turns_ms = turns_of(waiting.events)
+            late_ms = map(sub, turns_ms, map(_event_time_ms, waiting.events))
+            waiting = waiting._replace(own_turns_ms=turns_ms, late_by_ms=max(late_ms, default=0))
         self._queues[input_].append(waiting)
 
     def waiting(self, input_: TopicPartition) -> int:
@@ -161,8 +171,7 @@ class Turns:
         else:
             step = self._step(queued, limit)
         if self._in_order_ms:
-            times = (event.timestamp for _, piece in step for event in piece.events)
-            self.reached_ms = max(self.reached_ms, *times)
+            self.reached_ms = max(self.reached_ms, *(piece.own_turns_ms[-1] for _, piece in step))
         return step
 
     def _step(
@@ -170,7 +179,7 @@ class Turns:
     ) -> list[tuple[TopicPartition, Slice]]:
         # An event's turn never comes before that of one ahead of it in its input. To take the input
         # whose next event is oldest is to go by the highest event time so far, ties by precedence.
-        turns = [turns_of(self._queues[input_][0].events[:limit]) for input_ in queued]
+        turns = [self._queues[input_][0].own_turns_ms[:limit] for input_ in queued]
         if self._shows_order(queued, turns):
             (_, first), (horizon_ms, rank), *_ = sorted(
                 (t[0], rank) for rank, t in enumerate(turns)
@@ -194,10 +203,10 @@ class Turns:
                 for other, (end, count) in enumerate(zip(ends, counts, strict=True))
             ]
         step = []
-        for input_, of_input, count in zip(queued, turns, counts, strict=True):
+        for input_, count in zip(queued, counts, strict=True):
             if count:
                 piece = _cut(self._queues[input_], count)
-                step.append((input_, piece._replace(turns_ms=of_input[:count])))
+                step.append((input_, piece._replace(turns_ms=piece.own_turns_ms)))
         if len(step) == 1:  # nobody else's turn comes in between
             step = [(input_, piece._replace(turns_ms=())) for input_, piece in step]
         return step
@@ -208,17 +217,24 @@ class Turns:
             return count
         return self._until(input_, self._queues[input_][0].events[:count])
 
-    def _shows_order(self, queued: Sequence[TopicPartition], turns: Sequence[list[int]]) -> bool:
+    def _shows_order(
+        self, queued: Sequence[TopicPartition], turns: Sequence[Sequence[int]]
+    ) -> bool:
         """Tell whether a flow that reads several inputs could see the order of the next step's events."""
         latest_ms = self._in_order_ms
         if not latest_ms:
             return latest_ms == 0
         reached_ms = self.reached_ms
-        return any(
-            max(turn_ms, reached_ms) - event.timestamp >= latest_ms
-            for input_, of_input in zip(queued, turns, strict=True)
-            for event, turn_ms in zip(self._queues[input_][0].events, of_input, strict=False)
-        )
+        for input_, of_input in zip(queued, turns, strict=True):
+            piece = self._queues[input_][0]
+            if (
+                max(reached_ms - of_input[0], 0) + piece.late_by_ms < latest_ms
+            ):  # mostly: none can be
+                continue
+            times_ms = list(map(_event_time_ms, piece.events[: len(of_input)]))
+            if max(reached_ms - min(times_ms), *map(sub, of_input, times_ms)) >= latest_ms:
+                return True
+        return False
 
 
 def turns_of(events: Sequence[Any]) -> list[int]:

@@ -68,6 +68,12 @@ REFUSED = {
         flow("price", BY_CITY, emits=BY_PRICE), flow("city", BY_PRICE, emits=BY_CITY)
     ),
     "two flows are called count": topology(flow("count", ORDERS), flow("count", USERS)),
+    "two flows are called by_price, which emit to repartition topic by-price: merge streams before "
+    "key_by": topology(
+        flow("by_price", ORDERS, emits=BY_PRICE),
+        flow("by_price", USERS, emits=BY_PRICE),
+        flow("price", BY_PRICE),
+    ),
     "flow count reads no topic": topology(flow("count")),
     "topic by-price of flow other has other events or another key than that of flow price: name one of "
     "them otherwise, or let both use one Topic": topology(
