@@ -19,7 +19,7 @@ from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError, TooLargeError
 from streams.engine.outgoing import Source
 from streams.engine.pane_part import PanePart
-from streams.engine.records import Held, Reason
+from streams.engine.records import Outgoing, Reason
 from streams.engine.table import Turn
 from streams.engine.timed_part import TimedPart
 from streams.engine.turns import Slice, stretches, turns_of
@@ -70,12 +70,9 @@ class Workplace(Protocol):
         """Return the task's part of the table that a flow keeps, if stream time closes something of it."""
 
     def encode(
-        self, flow: Flow, events: Iterable[Event], source: Source | None, *, is_large: bool
-    ) -> dict[str, list[Held]]:
-        """Return derived events, and those passed on, as records, by topic. Raises TooLargeError.
-
-        `is_large`: whether they are of such a batch; see Slice.
-        """
+        self, flow: Flow, events: Iterable[Event], source: Source | None
+    ) -> dict[str, list[Outgoing]]:
+        """Return derived events, and those passed on, as records, by topic. Raises TooLargeError."""
 
 
 class Batch:
@@ -86,7 +83,7 @@ class Batch:
     """
 
     __slots__ = (
-        "_by_type", "_is_large", "_own_turns_ms", "_prepared", "_running", "_source", "_together",
+        "_by_type", "_own_turns_ms", "_prepared", "_running", "_source", "_together",
         "_turns_ms", "_workplace", "events", "failures", "fatal", "finished", "outputs", "partition", "topic",
     )  # fmt: skip
 
@@ -103,12 +100,11 @@ class Batch:
         self.partition = partition
         self.events = piece.events
         self._turns_ms = piece.turns_ms
-        self._is_large = piece.is_large
         self._own_turns_ms = piece.own_turns_ms
         self.finished = asyncio.get_running_loop().create_future()
         self.failures: dict[str, Failure] = {}
         self.fatal: BaseException | None = None
-        self.outputs: dict[str, dict[str, list[Held]]] = {}
+        self.outputs: dict[str, dict[str, list[Outgoing]]] = {}
         """What flows derived, by flow and topic."""
         self._running = {flow.name for flow in flows}
         self._by_type: dict[type[Any], Sequence[Any]] = {}
@@ -164,8 +160,7 @@ class Batch:
         if events is not None:
             source = (self if of is None else of)._source  # noqa: SLF001 - it is of this class
             of_flow = self.outputs.setdefault(flow.name, {})
-            encode = self._workplace.encode
-            for topic, records in encode(flow, events, source, is_large=self._is_large).items():
+            for topic, records in self._workplace.encode(flow, events, source).items():
                 of_flow.setdefault(topic, []).extend(records)
 
     @contextmanager

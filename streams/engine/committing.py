@@ -16,7 +16,7 @@ from streams.engine.epoch import Epoch
 from streams.engine.errors import CommitFailedError, UnwritableRowError
 from streams.engine.failpoints import Step, reach
 from streams.engine.notes import note
-from streams.engine.outgoing import encoded_rows, last_records
+from streams.engine.outgoing import encoded_rows
 from streams.engine.records import NO_HEADERS, EncodedRow, Outgoing
 from streams.engine.task import Task
 
@@ -34,6 +34,10 @@ def start_commit(task: Task) -> asyncio.Task[None]:
     sources = task.position.sources
     if not epoch.positions:  # rows that expire, and no input: committed beside the same offsets
         epoch.positions = {tp: sources[tp.topic] for tp in task.inputs if tp.topic in sources}
+    for flow in task.subtopology.flows:
+        for topic in flow.outputs:
+            if topic.name in epoch.last:
+                epoch.send_last(topic.name, flow.name)
     epoch.index = {part.table.name: part.seal_index() for part in task.fired_parts()}
     changes = {name: part.seal() for name, part in task.parts.items()}
     task.commit = asyncio.create_task(
@@ -70,19 +74,6 @@ def _encoded(task: Task, table: Table[Any], changes: Changes) -> list[EncodedRow
         raise UnwritableRowError(msg) from error
 
 
-def _encode_last(task: Task, epoch: Epoch) -> None:
-    """Have the last records of each key sent, where topics keep those. Raises UnwritableRowError."""
-    for flow in task.subtopology.flows:
-        for topic in flow.outputs:
-            if last := epoch.last.pop(topic.name, None):
-                try:
-                    epoch.outputs[topic.name] = last_records(topic.name, last, task.longest)
-                except Exception as error:
-                    msg = f"what {flow.name} derived for {topic.name} cannot be written: {error!r}"
-                    raise UnwritableRowError(msg) from error
-                epoch.written[topic.name, flow.name] = len(last)
-
-
 async def _commit(task: Task, epoch: Epoch, changes: dict[str, Changes], noted: str) -> None:
     """Commit an epoch: together or not at all (law 2).
 
@@ -99,7 +90,6 @@ async def _commit(task: Task, epoch: Epoch, changes: dict[str, Changes], noted: 
     step 4 is final for this worker.
     """
     rows = {t.name: _encoded(task, t, changes[t.name]) for t in task.subtopology.tables}
-    _encode_last(task, epoch)
     changed: dict[str, list[Outgoing]] = {
         topic: [(key, value, NO_HEADERS) for key, value in rows[name]]
         for topic, name in _changelogs(task).items()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final
 
-from streams.engine.records import Held, Outgoing, TopicPartition
+from streams.engine.records import Outgoing, TopicPartition
 from streams.engine.store import IndexChanges
 
 _KEY: Final = itemgetter(0)
@@ -35,15 +35,15 @@ class Epoch:
     """Records to send, by topic, and positions reached; table changes lie in the table parts."""
 
     outputs: defaultdict[str, list[Outgoing]] = field(default_factory=lambda: defaultdict(list))
-    last: defaultdict[str, dict[bytes | None, Any]] = field(
+    last: defaultdict[str, dict[bytes | None, Outgoing]] = field(
         default_factory=lambda: defaultdict(dict)
     )
-    """What is to be sent to topics that keep the last of each key, by topic and key: see Held."""
+    """Records by key, and topic, of topics that keep the last of each; see Topic.keeps_last."""
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     records: int = 0
     """How large it is: input records that it covers, and rows that were fired."""
     output_bytes: int = 0
-    """Of the values in `outputs`, and about those of the last ones."""
+    """Of the values in `outputs`, and of those that were to be sent and were replaced."""
     counts: defaultdict[tuple[str, str], Counts] = field(
         default_factory=lambda: defaultdict(Counts)
     )
@@ -60,12 +60,18 @@ class Epoch:
     def emit(self, topic: str, records: Sequence[Outgoing]) -> None:
         """Add records to be sent to a topic."""
         self.outputs[topic] += records
-        self.output_bytes += sum(map(len, filter(None, map(_VALUE, records))))
+        self.output_bytes += _bytes(records)
 
-    def replace(self, topic: str, records: Sequence[Held]) -> None:
-        """Add records, one at least, to be sent to a topic, each instead of an earlier one of its key."""
-        last = self.last[topic]
-        known = len(last)
-        last.update(zip(map(_KEY, records), map(_VALUE, records), strict=True))
-        _, encoded, _ = records[-1]
-        self.output_bytes += len(encoded) * (len(last) - known)
+    def replace(self, topic: str, records: Sequence[Outgoing]) -> None:
+        """Add records to be sent to a topic, each instead of an earlier one of its key."""
+        self.last[topic].update(zip(map(_KEY, records), records, strict=True))
+        self.output_bytes += _bytes(records)
+
+    def send_last(self, topic: str, flow: str) -> None:
+        """Have what is left of the records of `replace`, which one flow derived, sent as it is now."""
+        self.outputs[topic] = list(self.last.pop(topic).values())
+        self.written[topic, flow] = len(self.outputs[topic])
+
+
+def _bytes(records: Sequence[Outgoing]) -> int:
+    return sum(map(len, filter(None, map(_VALUE, records))))

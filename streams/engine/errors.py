@@ -20,7 +20,7 @@ class TooLargeError(Exception):
 
 
 class UnwritableRowError(Exception):
-    """A row, or the last change of a key, cannot be encoded, or is too large: who made it is looked for."""
+    """A table's row cannot be encoded, or is too large: the task looks for the record that made it."""
 
 
 class StoreError(HeadraceError):

@@ -150,12 +150,13 @@ def _check_names(topology: Topology) -> None:
     """Raise DefinitionError for two flows of one name."""
     known: dict[str, Flow] = {}
     for flow in topology.flows:
-        if (other := known.setdefault(flow.name, flow)) is not flow:
+        if flow.name in known:
             msg = f"two flows are called {flow.name}"
-            for topic in {*flow.outputs}.intersection(other.outputs):
+            for topic in {*flow.outputs}.intersection(known[flow.name].outputs):
                 if isinstance(topic, RepartitionTopic):
                     msg += f", which emit to repartition topic {topic.name}: merge streams before key_by"
             raise DefinitionError(msg)
+        known[flow.name] = flow
 
 
 def _check_looked_up(flow: Flow, keepers: Mapping[str, Flow]) -> None:

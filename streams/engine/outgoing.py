@@ -9,7 +9,7 @@ import msgspec
 
 from streams.engine.definitions import Event, Flow, Table, Topic
 from streams.engine.errors import DefinitionError, TooLargeError
-from streams.engine.records import NO_HEADERS, EncodedRow, Held, Outgoing, Run
+from streams.engine.records import NO_HEADERS, EncodedRow, Outgoing, Run
 
 # Amounts beyond 2**53 cents are Decimals; the contract wants them as JSON numbers.
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
@@ -33,74 +33,35 @@ class Source(NamedTuple):
 
 
 def derived_records(
-    flow: Flow,
-    events: Sequence[Event],
-    longest: int,
-    source: Source | None = None,
-    *,
-    holds: bool = False,
-) -> dict[str, list[Held]]:
+    flow: Flow, events: Sequence[Event], longest: int, source: Source | None = None
+) -> dict[str, list[Outgoing]]:
     """Return what a flow emits as records, by topic. Raises TooLargeError, and DefinitionError.
 
-    An event of the source is passed on byte by byte: with all that nobody here knows of it. With `holds`,
-    what goes to a topic that keeps the last of each key is not encoded, but for the last event: that tells
-    how large they are.
+    An event of the source is passed on byte by byte: with all that nobody here knows of it.
     """
     if not events:
         return {}
-    by_topic: dict[Topic, Sequence[Event]] = {}
     if len(flow.outputs) == 1:
-        by_topic[flow.outputs[0]] = events
-    else:
-        found: dict[Topic, list[Event]] = {}
-        for event in events:
-            found.setdefault(_topic_of(flow, event), []).append(event)
-        by_topic.update(found)
-    return {
-        topic.name: _held(topic, some, longest)
-        if holds and topic.keeps_last and not _passes_on(topic, source)
-        else cast("list[Held]", _records(topic, some, longest, source))
-        for topic, some in by_topic.items()
-    }
-
-
-def _passes_on(topic: Topic, source: Source | None) -> bool:
-    return source is not None and not set(topic.events).isdisjoint(source.topic.events)
-
-
-def _held(topic: Topic, events: Sequence[Event], longest: int) -> list[Held]:
-    others = zip(_keys(topic, events[:-1]), events, repeat(NO_HEADERS), strict=False)
-    return [*others, *_records(topic, events[-1:], longest, None)]
-
-
-def last_records(topic: str, last: Mapping[bytes | None, Any], longest: int) -> list[Outgoing]:
-    """Return the records of a topic of which the last of each key is kept, encoded, or an event.
-
-    Raises TooLargeError, or what encoding does.
-    """
-    values = [value if type(value) is bytes else _encode(value) for value in last.values()]
-    for key, value in zip(last, values, strict=True):
-        if (size := len(key or b"") + len(value)) > longest:
-            raise TooLargeError(f"{key!r} for {topic} has {size} bytes, the limit is {longest}")
-    return list(zip(last, values, repeat(NO_HEADERS), strict=False))
-
-
-def _keys(topic: Topic, events: Sequence[Event]) -> list[bytes]:
-    try:
-        return list(map(str.encode, map(topic.key, events)))
-    except TypeError:
-        raise _wrong_key(topic, events) from None
+        [topic] = flow.outputs
+        return {topic.name: _records(topic, events, longest, source)}
+    by_topic: dict[Topic, list[Event]] = {}
+    for event in events:
+        by_topic.setdefault(_topic_of(flow, event), []).append(event)
+    return {topic.name: _records(topic, some, longest, source) for topic, some in by_topic.items()}
 
 
 def _records(
     topic: Topic, events: Sequence[Event], longest: int, source: Source | None
 ) -> list[Outgoing]:
     # By columns: a loop over the events takes a third more, and one flow sends an event for each order.
-    keys = _keys(topic, events)
-    if source is not None and _passes_on(topic, source):
-        values = list(source.values(events))
-    else:
+    try:
+        keys = list(map(str.encode, map(topic.key, events)))
+    except TypeError:
+        raise _wrong_key(topic, events) from None
+    if source is None or set(topic.events).isdisjoint(source.topic.events):
         values = list(map(_encode, events))
+    else:
+        values = list(source.values(events))
     sizes = list(map(add, map(len, keys), map(len, values)))
     if (largest := max(sizes)) > longest:
         event_id = events[sizes.index(largest)].event_id[:100]

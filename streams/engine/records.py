@@ -10,7 +10,6 @@ __all__ = [
     "NO_HEADERS",
     "Decoded",
     "EncodedRow",
-    "Held",
     "Outgoing",
     "Reason",
     "Record",
@@ -48,10 +47,6 @@ class Run(NamedTuple):
 NO_HEADERS: list[tuple[str, bytes]] = []  # aiokafka's record builder takes a list and no other
 Outgoing: TypeAlias = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers of a record to be sent: a Record, or as much of one as thousands need."""
-
-
-Held: TypeAlias = tuple[bytes | None, Any, list[tuple[str, bytes]]]
-"""An Outgoing; or, for a topic that keeps the last of each key, an event in place of the value."""
 
 
 class Record(NamedTuple):

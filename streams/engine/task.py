@@ -36,7 +36,7 @@ from streams.engine.outgoing import Source, derived_records, encoded_rows
 from streams.engine.pane_part import PanePart
 from streams.engine.parts import Part, TimeBoundPart
 from streams.engine.progress import Restoring
-from streams.engine.records import Held, Reason, Run, TopicPartition
+from streams.engine.records import Outgoing, Reason, Run, TopicPartition
 from streams.engine.store import Position, Store, discard
 from streams.engine.table import JoinedPart, TablePart, Turn, TurnedPart, WindowedPart
 from streams.engine.timed_part import TimedPart
@@ -271,19 +271,10 @@ class Task:
         raise DefinitionError(msg)
 
     def encode(
-        self,
-        flow: Flow,
-        events: Iterable[Event],
-        source: Source | None = None,
-        *,
-        is_large: bool = False,
-    ) -> dict[str, list[Held]]:
-        """Return derived events, and those passed on, as records, by topic. Raises TooLargeError.
-
-        Where rows are tried at once, these are: see `unwritable`. `is_large`: the batch is such.
-        """
-        holds = not (self.careful or is_large)
-        return derived_records(flow, list(events), self.longest, source, holds=holds)
+        self, flow: Flow, events: Iterable[Event], source: Source | None = None
+    ) -> dict[str, list[Outgoing]]:
+        """Return derived events, and those passed on, as records, by topic. Raises TooLargeError."""
+        return derived_records(flow, list(events), self.longest, source)
 
     # -- how a batch ends -----------------------------------------------------------------------
 
@@ -320,15 +311,15 @@ class Task:
         """Tell whether something may be due still, and so no next step may be taken."""
         return any(part.has_due for part in self.timed_parts())
 
-    def emit(self, flow: Flow, records: Mapping[str, list[Held]]) -> None:
+    def emit(self, flow: Flow, records: Mapping[str, list[Outgoing]]) -> None:
         """Add a flow's records, by topic, to what the open epoch sends."""
-        for topic in flow.outputs:
-            if of_topic := records.get(topic.name):
-                if topic.keeps_last:
-                    self.epoch.replace(topic.name, of_topic)
-                else:
-                    self.epoch.emit(topic.name, of_topic)
-                    self.epoch.written[topic.name, flow.name] += len(of_topic)
+        last = {topic.name for topic in flow.outputs if topic.keeps_last}
+        for topic, of_topic in records.items():
+            if topic in last:
+                self.epoch.replace(topic, of_topic)
+            else:
+                self.epoch.emit(topic, of_topic)
+                self.epoch.written[topic, flow.name] += len(of_topic)
 
     def _reach(self, piece: Slice, flows: Iterable[Flow]) -> None:
         """Move the stream times of what it closes on: events that a rule dropped count as well."""

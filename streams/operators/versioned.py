@@ -258,27 +258,30 @@ class VersionedJoin(Generic[L, V]):
     ) -> list[Joined[L, V]]:
         """Have the stream's events wait; return what those give that are joined at once, in turn."""
         told: list[Joined[L, V]] = []
-        changed: dict[str, tuple[tuple[Version[V], ...], list[Waiting[L, V]]]] = {}
+        changed: dict[str, tuple[Sequence[Version[V]], list[Waiting[L, V]]]] = {}
         key_of, keep, grace_ms = self.left_key, self.keep_left, self.grace_ms
         is_inner = self.kind == "inner"
         for event, now_ms in rows.turns(events):
             key, time_ms, value = key_of(event), event.timestamp, keep(event)
-            if (sides := changed.get(key)) is None:
-                row = rows.get(key)
-                sides = ((), []) if row is None else (row.versions, list(row.waiting))
-            versions, waiting = sides
+            sides = changed.get(key)
+            row = rows.get(key) if sides is None else None
             if time_ms + grace_ms <= now_ms:
+                versions = sides[0] if sides else row.versions if row else ()
                 found = self._history.as_of(versions, time_ms, now_ms)
                 if found is not None or not is_inner:
                     told.append(Joined(key, value, found))
                 continue
-            changed[key] = sides
+            if sides is None:
+                sides = changed[key] = (
+                    ([], []) if row is None else (row.versions, list(row.waiting))
+                )
+            waiting = sides[1]
             if waiting and waiting[-1].time_ms > time_ms:
                 insort_right(waiting, Waiting(time_ms, value), key=_time_of)
             else:
                 waiting.append(Waiting(time_ms, value))
         row_of = self._row
-        rows.update({key: row_of(of[0], tuple(of[1])) for key, of in changed.items()})
+        rows.update({key: row_of(tuple(of[0]), tuple(of[1])) for key, of in changed.items()})
         return told
 
     def add_right(self, events: Iterable[Timed], rows: TimedRows[VersionsAndWaiting[L, V]]) -> None:
