@@ -227,9 +227,8 @@ class Turns:
         reached_ms = self.reached_ms
         for input_, of_input in zip(queued, turns, strict=True):
             piece = self._queues[input_][0]
-            if (
-                max(reached_ms - of_input[0], 0) + piece.late_by_ms < latest_ms
-            ):  # mostly: none can be
+            latest_possible_ms = max(reached_ms - of_input[0], 0) + piece.late_by_ms
+            if latest_possible_ms < latest_ms:  # as mostly: nobody need be looked at
                 continue
             times_ms = list(map(_event_time_ms, piece.events[: len(of_input)]))
             if max(reached_ms - min(times_ms), *map(sub, of_input, times_ms)) >= latest_ms:

@@ -149,10 +149,10 @@ class _History(Generic[V]):
             return NEVER_MS
         if versions[0].value is None:
             gone_ms = versions[0].from_ms
-        elif len(versions) == 1:
-            return NEVER_MS
-        else:
+        elif len(versions) > 1:
             gone_ms = versions[1].from_ms
+        else:
+            return NEVER_MS
         together_ms = self._together_ms
         return (gone_ms + self.history_ms) // together_ms * together_ms + together_ms
 
@@ -272,9 +272,8 @@ class VersionedJoin(Generic[L, V]):
                     told.append(Joined(key, value, found))
                 continue
             if sides is None:
-                sides = changed[key] = (
-                    ([], []) if row is None else (row.versions, list(row.waiting))
-                )
+                sides = ([], []) if row is None else (row.versions, list(row.waiting))
+                changed[key] = sides
             waiting = sides[1]
             if waiting and waiting[-1].time_ms > time_ms:
                 insort_right(waiting, Waiting(time_ms, value), key=_time_of)
@@ -315,9 +314,7 @@ class VersionedJoin(Generic[L, V]):
     ) -> tuple[tuple[Waiting[L, V], ...], tuple[Waiting[L, V], ...]]:
         """Return who is due, and who waits on."""
         last_ms = now_ms - self.grace_ms
-        if (
-            waiting and waiting[-1].time_ms <= last_ms
-        ):  # mostly: a bisection takes five times as long
+        if waiting and waiting[-1].time_ms <= last_ms:  # as mostly: all of them
             return waiting, ()
         count = bisect_right(waiting, last_ms, key=_time_of)
         return waiting[:count], waiting[count:]
