@@ -94,9 +94,11 @@ def test_orders_count_where_their_users_were_however_the_inputs_are_cut(
             for number, ender in enumerate(ENDERS):
                 profile = {"username": ender, "email": "a@example.org", "country": ender}
                 moved = user_event("registered", at_ms, user=ender, **profile)
-                driver.pipe(USERS, [moved], partition=number % PARTITIONS)
+                at = number % PARTITIONS
+                driver.pipe(USERS, [moved], partition=at, settle=False)
                 last = order(1_000 + number, user=ender, at_ms=at_ms + 1)
-                driver.pipe(ORDERS, [last], partition=number % PARTITIONS)
+                driver.pipe(ORDERS, [last], partition=at, settle=False)
+            driver.settle()
         found = [event_of(sent) for sent in driver.sent(ORDER_VALUE_QUANTILES.name)]
         assert driver.sent(SALES.late_records) == []
         assert driver.sent(SALES.dead_letters) == []
