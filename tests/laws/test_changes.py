@@ -102,6 +102,15 @@ def test_a_change_that_cannot_be_sent_is_the_dead_letter_of_who_told_it(
         assert told(driver) == [("ada", 2), ("bob", 2)]
 
 
+def test_a_topic_that_a_flow_names_twice_gets_what_it_emits_once(tmp_path: Path) -> None:
+    others = Topic("others", events=(Counted,), key=lambda told: told.user)
+    flow = Flow(registered(count), "counted", reads=(ORDERS,), keeps=COUNTS, emits=(others, others))
+    topology = Topology((flow,), dead_letters="dead-letters")
+    with Driver(topology, load_settings(data_dir=tmp_path), partitions=1) as driver:
+        driver.pipe(ORDERS, [ordered(0, "ada"), ordered(1, "ada")])
+        assert len(driver.sent("others")) == 2
+
+
 @pytest.mark.parametrize("bad", [NO_JSON, TOO_LONG])
 @pytest.mark.parametrize("together", [1, 100])
 def test_whether_a_change_can_be_sent_hangs_on_no_cut(

@@ -56,6 +56,12 @@ def topology(*flows: Flow) -> Topology:
     return Topology(flows, dead_letters="dead-letters")
 
 
+def test_one_flow_cannot_be_there_twice() -> None:
+    count_ = flow("count", ORDERS)
+    with pytest.raises(DefinitionError, match=r"^two flows are called count$"):
+        subtopologies(topology(count_, count_))
+
+
 def names(made: Topology) -> dict[str, list[str]]:
     return {s.name: [f.name for f in s.flows] for s in subtopologies(made)}
 
