@@ -327,8 +327,8 @@ class Task:
         for flow in flows:
             if piece.events and (part := self.timed_part(flow)) is not None:
                 if reached_ms is None:
-                    turns_ms = piece.own_turns_ms or map(_event_time_ms, piece.events)
-                    reached_ms = max(turns_ms)
+                    times_ms = piece.own_turns_ms[-1:] or map(_event_time_ms, piece.events)
+                    reached_ms = max(times_ms)
                 part.reached(reached_ms)
 
     def _tell_late(self, source: TopicPartition, piece: Slice, flows: Iterable[Flow]) -> None:

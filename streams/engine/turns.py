@@ -31,7 +31,7 @@ class Slice(NamedTuple):
     turns_ms: Sequence[int] = ()
     own_turns_ms: Sequence[int] = ()
     late_by_ms: int = 0
-    """By how much an event is behind its turn, at most."""
+    """By how much an event is behind its turn, at most; 0 where that makes no difference."""
     is_large: bool = False
     """Whether it is one event, alone because of large records around it: rows may become too large."""
 
@@ -126,8 +126,9 @@ class Turns:
         """Queue a slice behind those that its input queued before."""
         if len(self._queues) > 1:
             # Here, for all steps that a slice is in: one that reaches further than others is in many.
-            turns_ms = turns_of(waiting.events)
-            late_ms = map(sub, turns_ms, map(_event_time_ms, waiting.events))
+            times_ms = list(map(_event_time_ms, waiting.events))
+            turns_ms = _so_far(times_ms)
+            late_ms = map(sub, turns_ms, times_ms) if self._in_order_ms else ()
             waiting = waiting._replace(own_turns_ms=turns_ms, late_by_ms=max(late_ms, default=0))
         self._queues[input_].append(waiting)
 
@@ -238,7 +239,11 @@ class Turns:
 
 def turns_of(events: Sequence[Any]) -> list[int]:
     """Return the turn of each of an input's events: the highest event time so far."""
-    times_ms = list(map(_event_time_ms, events))
+    return _so_far(list(map(_event_time_ms, events)))
+
+
+def _so_far(times_ms: list[int]) -> list[int]:
+    """Return the highest of the times so far, at each."""
     # Most inputs, or most of their slices, are in order: to see that takes a fifth of the other.
     return times_ms if sorted(times_ms) == times_ms else list(accumulate(times_ms, max))
 

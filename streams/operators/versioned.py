@@ -258,7 +258,7 @@ class VersionedJoin(Generic[L, V]):
     ) -> list[Joined[L, V]]:
         """Have the stream's events wait; return what those give that are joined at once, in turn."""
         told: list[Joined[L, V]] = []
-        changed: dict[str, tuple[Sequence[Version[V]], list[Waiting[L, V]]]] = {}
+        changed: dict[str, tuple[tuple[Version[V], ...], list[Waiting[L, V]]]] = {}
         key_of, keep, grace_ms = self.left_key, self.keep_left, self.grace_ms
         is_inner = self.kind == "inner"
         for event, now_ms in rows.turns(events):
@@ -272,7 +272,7 @@ class VersionedJoin(Generic[L, V]):
                     told.append(Joined(key, value, found))
                 continue
             if sides is None:
-                sides = ([], []) if row is None else (row.versions, list(row.waiting))
+                sides = ((), []) if row is None else (row.versions, list(row.waiting))
                 changed[key] = sides
             waiting = sides[1]
             if waiting and waiting[-1].time_ms > time_ms:
@@ -280,7 +280,7 @@ class VersionedJoin(Generic[L, V]):
             else:
                 waiting.append(Waiting(time_ms, value))
         row_of = self._row
-        rows.update({key: row_of(tuple(of[0]), tuple(of[1])) for key, of in changed.items()})
+        rows.update({key: row_of(of[0], tuple(of[1])) for key, of in changed.items()})
         return told
 
     def add_right(self, events: Iterable[Timed], rows: TimedRows[VersionsAndWaiting[L, V]]) -> None:
@@ -342,6 +342,6 @@ class VersionedJoin(Generic[L, V]):
         self, versions: tuple[Version[V], ...], waiting: tuple[Waiting[L, V], ...]
     ) -> VersionsAndWaiting[L, V]:
         due_ms = self._history.due_ms(versions)
-        if waiting and (first_ms := waiting[0].time_ms + self.grace_ms) < due_ms:
-            due_ms = first_ms
+        if waiting:
+            due_ms = min(due_ms, waiting[0].time_ms + self.grace_ms)
         return VersionsAndWaiting(due_ms, versions, waiting)

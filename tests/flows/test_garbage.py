@@ -18,7 +18,7 @@ from tests.laws.world import NOW_MS
 EVENTS = 4_000
 
 
-# A batch that held what held it kept a join of two tables at 900 MB, where 160 are enough.
+# A batch that held what held it kept a join of two tables at 300 MB, where 160 are enough.
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_no_operator_leaves_anything_to_the_collector(kind: Kind, tmp_path: Path) -> None:
     topology = Topology(flows(kind), dead_letters="dead-letters")

@@ -6,7 +6,7 @@ See test_windows.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -16,7 +16,7 @@ from streams.operators.foreign_key import ForeignKeyJoin
 from streams.operators.joins import Joined
 from streams.operators.stream_table import StreamTableJoin
 from streams.operators.suppression import Suppression
-from streams.operators.table_table import Change, TableTableJoin
+from streams.operators.table_table import TableTableJoin
 from streams.operators.timed import TimedDict
 from streams.operators.versioned import VersionedJoin, VersionedTable
 from streams.operators.versioned_tables import VersionedTableJoin
@@ -266,18 +266,8 @@ def without_idle(results: Iterable[TableResult]) -> list[TableResult]:
     return kept
 
 
-def table_result(number: int, change: Change[int, int]) -> TableResult:
-    """Return a change as Kafka Streams' answers have it."""
-    return TableResult(number, change.key, change.left, change.right, change.time_ms)
-
-
 def changes_of(run: TableRun, join: Any, rows: dict[str, Any]) -> list[TableResult]:
-    results = []
-    for number, record in enumerate(run.records):
-        add: Callable[..., list[Change[int, int]]]
-        add = join.add_left if record.topic == "left" else join.add_right
-        results += [table_result(number, change) for change in add([record], rows)]
-    return results
+    return changes_by(join, rows, enumerate(run.records))
 
 
 def joined_tables(run: TableRun) -> list[TableResult]:
@@ -416,7 +406,7 @@ def latest(run: TableRun, *, there: bool, joint: bool = False) -> list[tuple[int
 
 def changes_by(join: Any, rows: Any, used: Iterable[tuple[int, TableRecord]]) -> list[TableResult]:
     return [
-        table_result(number, change)
+        TableResult(number, change.key, change.left, change.right, change.time_ms)
         for number, record in used
         for change in (join.add_left if record.topic == "left" else join.add_right)([record], rows)
     ]
